@@ -1,0 +1,2 @@
+// Package imap serves a mailbox to mail clients over IMAP.
+package imap

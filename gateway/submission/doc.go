@@ -1,0 +1,2 @@
+// Package submission takes mail from mail clients over SMTP.
+package submission
