@@ -1,0 +1,46 @@
+# Targets for people; .ci/run calls `make test race lint`.
+GO      ?= go
+BIN     ?= bin/peerpost
+FUZZTIME ?= 20s
+export CGO_ENABLED ?= 0
+
+.PHONY: help build run test race lint vet fuzz bench demo crash clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+build: ## build the one static binary
+	$(GO) build -trimpath -o $(BIN) ./cmd/peerpost
+
+run: build ## run a node; the first start makes the account and prints what to enter in the mail client
+	$(BIN) up $(ARGS)
+
+test: ## all tests, about two minutes
+	$(GO) test ./...
+
+race: ## all tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+vet:
+	$(GO) vet ./...
+
+lint: vet ## gofmt, vet and staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
+	$(GO) run honnef.co/go/tools/cmd/staticcheck ./...
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; $(GO) list ./... | while read -r p; do \
+	  for f in $$($(GO) test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$p"; done; done
+
+bench: ## the benchmarks, reported and not asserted
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: build ## ten nodes on loopback, a mail to a sleeping recipient, told step by step
+	$(GO) run ./cmd/peerpost-demo
+
+crash: build ## kill -9 of sender, holder and recipient under load, ten rounds
+	$(GO) test -count 1 -run TestKill -v ./cmd/peerpost -args -kill-rounds 10
+
+clean: ## remove what was built
+	rm -rf bin
