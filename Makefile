@@ -26,7 +26,7 @@ vet:
 
 lint: vet ## gofmt, vet and staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
-	$(GO) run honnef.co/go/tools/cmd/staticcheck ./...
+	$(GO) tool staticcheck ./...
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; $(GO) list ./... | while read -r p; do \
