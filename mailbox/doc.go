@@ -1,0 +1,3 @@
+// Package mailbox keeps one person's mail at rest: folders, messages, flags,
+// search, and the outbox.
+package mailbox
