@@ -179,12 +179,11 @@ type Contact struct {
 
 // Message is a message to be sent.
 type Message struct {
-	From    string    // account, as the account arguments of Node
-	To      []string  // addresses; at least one
-	Subject string    // not when Raw
-	Raw     bool      // Body is a whole RFC 5322 message, not just its text
-	Body    []byte    // at most MaxMessage; RFC 5322 with LF or CRLF when Raw, UTF-8 otherwise
-	Time    time.Time // of the Date field when not Raw
+	From    string   // account, as the account arguments of Node
+	To      []string // addresses; at least one
+	Subject string   // not when Raw
+	Raw     bool     // Body is a whole RFC 5322 message, not just its text
+	Body    []byte   // at most MaxMessage; Text makes a message of it
 }
 
 // Sent says what became of a Message.
