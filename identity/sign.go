@@ -1,0 +1,97 @@
+package identity
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/peerpost/peerpost/internal/wire"
+)
+
+// Context names the kind of thing that a signature is for. It is the context of Ed25519ctx (RFC 8032, section 5.1),
+// so a signature made for one kind is worthless for every other.
+type Context string
+
+// The contexts. There are no others, and no key signs without one.
+const (
+	ContextRoster         Context = "peerpost roster"
+	ContextRecord         Context = "peerpost record"
+	ContextMessage        Context = "peerpost message"
+	ContextAccess         Context = "peerpost access"
+	ContextDelete         Context = "peerpost delete"
+	ContextStorageReceipt Context = "peerpost storage receipt"
+)
+
+// ErrSignature reports a signature that does not hold.
+var ErrSignature = errors.New("signature does not hold")
+
+// Public is an Ed25519 public key: of a device, of an inbox (the fetch key), or of its deletion.
+type Public [32]byte
+
+// String is the key in hexadecimal.
+func (p Public) String() string { return hex.EncodeToString(p[:]) }
+
+// IsZero tells whether p was never set.
+func (p Public) IsZero() bool { return p == Public{} }
+
+func publicOf(k ed25519.PrivateKey) Public { return Public(k.Public().(ed25519.PublicKey)) }
+
+// Signature signs payload for the context and returns the bare signature of 64 bytes.
+func Signature(c Context, priv ed25519.PrivateKey, payload []byte) []byte {
+	sig, err := priv.Sign(nil, payload, &ed25519.Options{Hash: crypto.Hash(0), Context: string(c)})
+	if err != nil {
+		panic("identity: sign: " + err.Error()) // only for a context of more than 255 bytes
+	}
+	return sig
+}
+
+// VerifySignature checks what Signature made. Its errors are ErrSignature.
+func VerifySignature(c Context, pub Public, payload, signature []byte) error {
+	err := ed25519.VerifyWithOptions(pub[:], payload, signature, &ed25519.Options{Hash: crypto.Hash(0), Context: string(c)})
+	if err != nil {
+		return fmt.Errorf("%s: %w", c, ErrSignature)
+	}
+	return nil
+}
+
+// Sign signs payload and returns the encoding of [payload, signature].
+func Sign(c Context, priv ed25519.PrivateKey, payload []byte) []byte {
+	return wire.JoinSigned(payload, Signature(c, priv, payload))
+}
+
+// Verify takes [payload, signature] apart, checks the signature over the payload's bytes as they are, and returns
+// them; they lie inside signed.
+func Verify(c Context, pub Public, signed []byte) ([]byte, error) {
+	payload, sig, err := wire.SplitSigned(signed)
+	if err != nil {
+		return nil, err
+	}
+	if err := VerifySignature(c, pub, payload, sig); err != nil {
+		return nil, err
+	}
+	return payload, nil
+}
+
+// open decodes the payload of signed into v, asks v which key must have signed it, and checks that. Nothing may be
+// done with v after an error.
+func open[T any](c Context, signed []byte, v *T, signer func(*T) Public) error {
+	payload, sig, err := wire.SplitSigned(signed)
+	if err != nil {
+		return err
+	}
+	if err := wire.Unmarshal(payload, v); err != nil {
+		return err
+	}
+	return VerifySignature(c, signer(v), payload, sig)
+}
+
+// encode is wire.Marshal for types of this package, which all have an encoding.
+func encode(v any) []byte {
+	b, err := wire.Marshal(v)
+	if err != nil {
+		panic("identity: " + err.Error())
+	}
+	return b
+}
