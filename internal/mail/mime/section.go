@@ -7,10 +7,10 @@ type Specifier uint8
 
 // The specifiers. HEADER.FIELDS and HEADER.FIELDS.NOT are Header, filtered by SelectFields.
 const (
-	Whole  Specifier = iota // BODY[], BODY[1.2]
-	Header                  // BODY[HEADER], BODY[3.HEADER]
-	Content                 // BODY[TEXT], BODY[3.TEXT]
-	MIME                    // BODY[1.2.MIME]
+	Whole   Specifier = iota // BODY[], BODY[1.2]
+	Header                   // BODY[HEADER], BODY[3.HEADER]
+	Content                  // BODY[TEXT], BODY[3.TEXT]
+	MIME                     // BODY[1.2.MIME]
 )
 
 // Range is the bytes of a message from Start up to, not including, End.
