@@ -1,0 +1,223 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox"
+	"github.com/peerpost/peerpost/node/courier"
+)
+
+var (
+	errFull     = errors.New("too much mail waits for this account to be unlocked")
+	errNotOurs  = errors.New("no account here has this inbox")
+	errNoRecord = errors.New("the account has not signed a record yet")
+)
+
+// account is one person on this node. It is locked from the start of the node
+// until the first login: it collects, keeps and delivers what is sealed.
+// Unlocked, it has keys and mailbox too.
+type account struct {
+	home     home
+	dir      string
+	address  identity.Address
+	vault    *identity.Vault
+	network  *network
+	incoming *incoming
+	courier  *courier.Courier
+	log      *slog.Logger
+
+	collectNow chan struct{} // asks the collector for a round
+	publishNow chan struct{} // asks the publisher for a new record
+
+	unlocking sync.Mutex // one unlock at a time
+
+	mu        sync.Mutex
+	open      *open // nil while locked
+	life      context.Context
+	group     *sync.WaitGroup
+	unlocked  chan struct{} // closed by unlock
+	record    []byte        // as last published
+	collected time.Time     // start of the last whole round of collection
+	tombs     map[identity.Public][]identity.TombstoneItem
+}
+
+// open is what an unlocked account has.
+type open struct {
+	keys     *identity.Keyring
+	box      *mailbox.Mailbox
+	receipts *receipts
+
+	mu   sync.Mutex
+	told map[identity.Root]identity.Epoch // who has had our record of which week
+}
+
+func openAccount(h home, root identity.Root, n *network, log *slog.Logger) (*account, error) {
+	dir := h.account(root)
+	vault, err := identity.OpenVault(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the keys of an account: %w", err)
+	}
+	a := &account{
+		home: h, dir: dir, vault: vault, network: n,
+		address:    identity.Address{Local: vault.Local(), Root: root},
+		log:        log.With("account", root.Label()[:8]),
+		collectNow: make(chan struct{}, 1), publishNow: make(chan struct{}, 1),
+		unlocked: make(chan struct{}),
+		tombs:    make(map[identity.Public][]identity.TombstoneItem),
+	}
+	if a.incoming, err = openIncoming(dir+"/incoming", a.log); err != nil {
+		return nil, err
+	}
+	a.courier, err = courier.New(courier.Config{Dir: dir + "/outgoing", Network: n, Log: a.log})
+	if err != nil {
+		return nil, errors.Join(err, a.incoming.close())
+	}
+	return a, nil
+}
+
+// run lives the account's life until ctx ends.
+func (a *account) run(ctx context.Context) {
+	var group sync.WaitGroup
+	a.mu.Lock()
+	a.life, a.group = ctx, &group
+	if o := a.open; o != nil { // it was made unlocked, before the node ran
+		a.start(ctx, o)
+	}
+	a.mu.Unlock()
+	for _, part := range []func(context.Context){
+		func(ctx context.Context) { _ = a.courier.Run(ctx) }, a.collect, a.publish, a.bury,
+	} {
+		group.Go(func() { part(ctx) })
+	}
+	<-ctx.Done()
+	a.unlocking.Lock() // an unlock that is under way adds its goroutines first
+	a.mu.Lock()
+	a.life = nil
+	a.mu.Unlock()
+	a.unlocking.Unlock()
+	group.Wait()
+}
+
+// start runs the parts that an unlocked account has. The mutex is held.
+func (a *account) start(ctx context.Context, o *open) {
+	a.group.Go(func() {
+		if err := o.box.Run(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("the mailbox stopped", "err", err)
+		}
+	})
+	a.group.Go(func() { a.openAll(ctx, o) })
+	a.group.Go(func() { o.receipts.run(ctx) })
+}
+
+// close closes what run used, after it has returned.
+func (a *account) close() error {
+	a.mu.Lock()
+	o := a.open
+	a.open = nil
+	a.mu.Unlock()
+	err := errors.Join(a.courier.Close(), a.incoming.close())
+	if o != nil {
+		err = errors.Join(err, o.box.Close())
+	}
+	a.vault.Lock()
+	return err
+}
+
+// opened gives the unlocked part, nil while locked.
+func (a *account) opened() *open {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open
+}
+
+// unlock checks an app password, and opens the account if it is not open yet.
+// Its errors are mail.ErrCredentials and those of the disk.
+func (a *account) unlock(ctx context.Context, password string) (*open, error) {
+	keys, _, err := a.vault.Unlock(password)
+	if errors.Is(err, identity.ErrPassword) {
+		return nil, mail.ErrCredentials
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the keys: %w", err)
+	}
+	if o := a.opened(); o != nil {
+		return o, nil
+	}
+	return a.unlockWith(ctx, keys)
+}
+
+func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open, error) {
+	a.unlocking.Lock()
+	defer a.unlocking.Unlock()
+	if o := a.opened(); o != nil {
+		return o, nil
+	}
+	if keys.Roll(time.Now()) {
+		if err := a.vault.Save(keys); err != nil {
+			return nil, fmt.Errorf("save the keys: %w", err)
+		}
+	}
+	box, err := mailbox.Open(ctx, mailbox.Config{Dir: a.dir + "/mailbox", Keys: keys, Log: a.log})
+	if err != nil {
+		return nil, fmt.Errorf("open the mailbox: %w", err)
+	}
+	o := &open{keys: keys, box: box, told: make(map[identity.Root]identity.Epoch)}
+	o.receipts = newReceipts(a)
+	if err := a.courier.Unlock(ctx, &outbox{a, o}); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the outbox: %w", err), box.Close())
+	}
+	a.mu.Lock()
+	a.open = o
+	if a.life != nil {
+		a.start(a.life, o)
+	}
+	close(a.unlocked)
+	a.mu.Unlock()
+	a.log.Info("account unlocked")
+	wakeUp(a.publishNow)
+	wakeUp(a.collectNow)
+	return o, nil
+}
+
+// inboxes lists the inboxes of the account with the keys to fetch from them.
+func (a *account) inboxes(now time.Time) []identity.FetchKey { return a.vault.FetchKeys(now) }
+
+// owns says whether an inbox is the account's.
+func (a *account) owns(inbox identity.Public, now time.Time) bool {
+	for _, k := range a.inboxes(now) {
+		if k.Inbox() == inbox {
+			return true
+		}
+	}
+	return false
+}
+
+// accept puts a message for the account on the disk.
+func (a *account) accept(ctx context.Context, m *sealed.Message) error {
+	return a.incoming.accept(ctx, m)
+}
+
+func (a *account) status() (locked bool, messages, unseen, waiting int) {
+	waiting = a.incoming.waiting()
+	o := a.opened()
+	if o == nil {
+		return true, 0, 0, waiting
+	}
+	messages, unseen = o.box.Counts()
+	return false, messages, unseen, waiting
+}
+
+func wakeUp(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,243 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/store"
+)
+
+// The times of collection (design 7).
+const (
+	CollectEvery = 30 * time.Minute // a round over all inboxes, ±10 %
+	collectSoon  = 5 * time.Second  // at least this between two rounds that were asked for
+	collectTime  = 10 * time.Minute // for one round
+	rewatch      = 20 * time.Second // before a watch that ended is begun again
+	buryEvery    = 2 * time.Second  // tombstones are gathered for that long
+)
+
+// watchers is how many holders of an inbox are watched at once. Each of them
+// names new mail at once, so that one that stays silent does not matter.
+const watchers = 4
+
+// collect asks the holders for what waits, at the start, every half hour, and
+// when something gives reason to; between the rounds it watches.
+func (a *account) collect(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { a.watch(ctx) })
+	pause := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		case <-a.collectNow:
+			select { // what asks once will ask again soon
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+		}
+		started := time.Now()
+		whole := a.round(ctx)
+		pause = CollectEvery - CollectEvery/10 + rand.N(CollectEvery/5)
+		if whole {
+			a.mu.Lock()
+			a.collected = started
+			a.mu.Unlock()
+		} else if ctx.Err() == nil {
+			pause = time.Minute // nobody was there to be asked
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(collectSoon):
+		}
+	}
+}
+
+// round collects everything once. It reports whether enough holders answered.
+func (a *account) round(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, collectTime)
+	defer cancel()
+	var keys []store.FetchKey
+	for _, k := range a.inboxes(time.Now()) {
+		keys = append(keys, store.FetchKey{Inbox: k.Inbox(), Key: k.Key})
+	}
+	report, err := a.network.drop.Collect(ctx, keys, a.known, func(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+		return a.accept(ctx, m)
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Info("collecting failed", "err", err)
+		}
+		return false
+	}
+	if report.Fetched > 0 {
+		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)
+	}
+	return report.Answered > 0
+}
+
+// known says whether a message that a holder names is here already. One that
+// was opened has no reason to wait with a holder any longer.
+func (a *account) known(id sealed.ID) bool {
+	if outer, ok := a.incoming.opened(id); ok {
+		a.entomb(outer)
+		return true
+	}
+	return a.incoming.has(id)
+}
+
+// watch keeps streams open on which holders name new mail.
+func (a *account) watch(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	var mu sync.Mutex
+	watched := make(map[peer.ID]bool)
+	changed := a.network.changed(ctx)
+	for {
+		for p, keys := range a.toWatch(ctx) {
+			mu.Lock()
+			busy := watched[p]
+			watched[p] = true
+			mu.Unlock()
+			if busy {
+				continue
+			}
+			group.Go(func() {
+				defer func() {
+					mu.Lock()
+					delete(watched, p)
+					mu.Unlock()
+				}()
+				err := a.network.drop.Watch(ctx, p, keys, func(_ identity.Public, ids []sealed.ID) {
+					for _, id := range ids {
+						if !a.known(id) {
+							a.fetch(ctx, p, keys)
+							return
+						}
+					}
+				})
+				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+					a.log.Debug("a watch ended", "holder", p, "err", err)
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-time.After(rewatch):
+		}
+	}
+}
+
+// toWatch chooses holders for the inboxes of this week and the next, and the fallback.
+func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
+	now := identity.EpochAt(time.Now())
+	chosen := make(map[peer.ID][]store.FetchKey)
+	for _, k := range a.inboxes(time.Now()) {
+		if !k.Fallback && (k.Epoch+1 < now || k.Epoch > now+1) {
+			continue
+		}
+		key := store.FetchKey{Inbox: k.Inbox(), Key: k.Key}
+		near, err := a.network.near.Nearest(ctx, store.PlaceKey(key.Inbox), store.Replicas)
+		if err != nil {
+			continue
+		}
+		n := 0
+		for _, p := range near {
+			if p == a.network.self {
+				continue
+			}
+			chosen[p] = append(chosen[p], key)
+			if n++; n == watchers {
+				break
+			}
+		}
+	}
+	return chosen
+}
+
+// fetch gets what one holder has just named; the rounds find whatever this misses.
+func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey) {
+	ctx, cancel := context.WithTimeout(ctx, collectTime)
+	defer cancel()
+	_, err := a.network.drop.CollectFrom(ctx, holder, keys, a.known, func(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+		return a.accept(ctx, m)
+	})
+	if err != nil && ctx.Err() == nil {
+		a.log.Debug("fetching failed", "holder", holder, "err", err)
+		wakeUp(a.collectNow)
+	}
+}
+
+// entomb plans the deletion of an opened message at the holders.
+func (a *account) entomb(outer sealed.Outer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := [32]byte(outer.ID())
+	items := a.tombs[outer.Inbox]
+	for _, it := range items {
+		if it.ID == id {
+			return
+		}
+	}
+	a.tombs[outer.Inbox] = append(items, identity.TombstoneItem{ID: id, Expiry: outer.Expiry})
+}
+
+// bury signs tombstones and hands them to the holders. Only an unlocked
+// account can; and only what was opened and filed is ever planned.
+func (a *account) bury(ctx context.Context) {
+	tick := time.NewTicker(buryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		o := a.opened()
+		if o == nil {
+			continue
+		}
+		a.mu.Lock()
+		tombs := a.tombs
+		a.tombs = make(map[identity.Public][]identity.TombstoneItem)
+		a.mu.Unlock()
+		for inbox, items := range tombs {
+			secrets, _, ok := o.keys.SecretsByInbox(inbox)
+			if !ok {
+				continue
+			}
+			for len(items) > 0 {
+				n := min(len(items), identity.MaxTombstoneItems)
+				a.delete(ctx, secrets, inbox, items[:n])
+				items = items[n:]
+			}
+		}
+	}
+}
+
+func (a *account) delete(ctx context.Context, secrets *identity.Secrets, inbox identity.Public, items []identity.TombstoneItem) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tomb, err := identity.SignTombstone(secrets.Delete, identity.Tombstone{
+		Delete: secrets.Public().Delete, Inbox: inbox, Time: time.Now().Unix(), Items: items,
+	})
+	if err == nil {
+		_, err = a.network.drop.Delete(ctx, inbox, tomb)
+	}
+	if err != nil && ctx.Err() == nil { // the next round lists them again
+		a.log.Debug("deleting at the holders failed", "err", err)
+	}
+}

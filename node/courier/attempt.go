@@ -1,0 +1,351 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/mailbox"
+	"github.com/peerpost/peerpost/store"
+)
+
+// errLocked stands in last_error of what could not be sealed before a restart.
+var errLocked = errors.New("waits for a login, which unlocks the account")
+
+// The deadlines of an attempt.
+const (
+	directTime = 10 * time.Second // one host, small body; see transferTime
+	putTime    = time.Minute
+	slowest    = 256 << 10 // bytes a second below which a transfer is given up
+)
+
+// transferTime is the deadline for moving a body of the size.
+func transferTime(base time.Duration, size uint64) time.Duration {
+	return base + time.Duration(size/slowest)*time.Second
+}
+
+// weight is what a sealed message takes of the memory budget.
+func weight(m *sealed.Message) int64 { return min(int64(len(m.Body)), memory) }
+
+// attempt tries to bring t further and says when to try again.
+func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error) {
+	c.mu.Lock()
+	a := c.account
+	c.mu.Unlock()
+	if t.over() {
+		return time.Minute, c.record(ctx, a, t)
+	}
+	if !t.entombed.IsZero() {
+		return c.entomb(ctx, a, t)
+	}
+	if time.Now().After(t.expires) {
+		return time.Hour, nil // nobody takes it any more; sweep ends it
+	}
+	m, err := c.prepare(ctx, a, t)
+	if err != nil {
+		return c.failed(ctx, a, t, err)
+	}
+
+	c.mu.Lock()
+	hosts, handed := t.hosts, !t.handed.IsZero() && t.attempts == 0
+	c.mu.Unlock()
+	if !handed { // the first look after direct delivery goes on to the holders at once
+		direct := make(chan error, 1)
+		go func() { direct <- c.direct(ctx, m, hosts) }()
+		timer := time.NewTimer(DropAfter)
+		defer timer.Stop()
+		select {
+		case err = <-direct:
+			if err == nil {
+				if c.hand(t) {
+					return DropAfter, nil
+				}
+			}
+		case <-timer.C:
+			defer func() {
+				if err := <-direct; err == nil {
+					c.hand(t)
+				}
+			}()
+		}
+	}
+	if t.kind == sealed.KindReceipt && !t.handed.IsZero() {
+		c.settle(t, mailbox.Delivered)
+		return 0, nil
+	}
+	if err := c.keep(ctx, t); err != nil && ctx.Err() == nil {
+		c.log.Warn("a sealed message could not be kept", "err", err)
+	}
+	if err := c.put(ctx, t, m); err != nil {
+		return c.failed(ctx, a, t, err)
+	}
+	c.mu.Lock()
+	t.attempts++
+	t.lastError = ""
+	n, entombed := t.attempts, !t.entombed.IsZero()
+	c.mu.Unlock()
+	if entombed {
+		return refuseTime, nil
+	}
+	return backoff(n, true), c.record(ctx, a, t)
+}
+
+// failed notes why an attempt failed.
+func (c *Courier) failed(ctx context.Context, a Account, t *transit, err error) (time.Duration, error) {
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	c.mu.Lock()
+	t.attempts++
+	t.lastError = err.Error()
+	n, done := t.attempts, t.state >= mailbox.Replicated
+	c.mu.Unlock()
+	if e := c.record(ctx, a, t); e != nil {
+		c.log.Warn("the outbox could not be changed", "err", e)
+	}
+	return backoff(n, done), err
+}
+
+// hand notes that a host of the recipient's has the message. It reports
+// whether a receipt is to be waited for before copies are made.
+func (c *Courier) hand(t *transit) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.kind == sealed.KindReceipt { // never receipted: this is the end of it
+		t.state = mailbox.Delivered
+		return true
+	}
+	first := t.handed.IsZero() && t.attempts == 0
+	t.handed = time.Now()
+	return first
+}
+
+// prepare gives the sealed message of t with its stamp, if it needs none made.
+func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.Message, error) {
+	var record *identity.Record
+	var err error
+	if a != nil {
+		record, err = c.recipient(ctx, a, t)
+	} else if t.attempts > 0 {
+		if r, _, e := c.net.ResolveKey(ctx, t.recordHash); e == nil {
+			c.mu.Lock()
+			t.hosts, t.keepers = r.Hosts, r.Keepers
+			c.mu.Unlock()
+		}
+	}
+	m, e := c.sealedBytes(t)
+	if e != nil {
+		return nil, e
+	}
+	if a == nil {
+		if m == nil {
+			return nil, errLocked
+		}
+		return m, nil
+	}
+	if record == nil {
+		if m != nil { // what was sealed before can still go
+			return m, nil
+		}
+		return nil, err
+	}
+	c.mu.Lock()
+	t.hosts, t.keepers = record.Hosts, record.Keepers
+	current := m != nil && t.generation >= record.Roster.Generation
+	c.mu.Unlock()
+	if current {
+		return m, nil
+	}
+	return c.seal(ctx, a, t, record)
+}
+
+// recipient finds the record of the recipient: the one at hand for a first
+// attempt, the network's newest after that.
+func (c *Courier) recipient(ctx context.Context, a Account, t *transit) (*identity.Record, error) {
+	root := t.to.Root
+	pinned, err := a.Pinned(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if pinned != nil && pinned.Valid(time.Now()) == nil && t.attempts == 0 {
+		return pinned, nil
+	}
+	found, raw, err := c.net.Resolve(ctx, root)
+	if err == nil {
+		if err = a.Pin(ctx, root, raw); err == nil {
+			return found, nil
+		}
+	}
+	if pinned != nil {
+		if !errors.Is(err, context.Canceled) {
+			c.log.Debug("no newer record found", "err", err)
+		}
+		return pinned, nil // its fallback keys serve when the weekly ones have run out
+	}
+	return nil, fmt.Errorf("the record of %s has not been found yet: %w", t.to, err)
+}
+
+// seal seals t to the keys that the record gives for now.
+func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.Record) (*sealed.Message, error) {
+	text := t.receipt
+	if t.kind == sealed.KindMail {
+		var err error
+		if text, err = a.Text(ctx, t.id); err != nil {
+			return nil, err
+		}
+	}
+	if most := r.Policy.MaxMessage; most > 0 && uint64(len(text)) > most {
+		return nil, fmt.Errorf("the recipient takes at most %d bytes, this message has %d", most, len(text))
+	}
+	now := time.Now()
+	epoch, keys, _ := r.KeysAt(now)
+	in := &sealed.Inner{
+		Kind: t.kind, To: t.to.Root, MessageID: t.id, Time: t.accepted.Unix(),
+		Expiry: identity.DayAt(t.expires), Recipient: t.to.Local, Body: text,
+	}
+	withRecord := t.kind == sealed.KindMail && !a.KnowsUs(t.to.Root) // who gets a receipt has written to us
+	if withRecord {
+		in.SenderRecord = a.OwnRecord()
+	}
+	if err := c.budget.Acquire(ctx, min(int64(len(text))+4096, memory)); err != nil {
+		return nil, err
+	}
+	m, err := a.Seal(in, keys, epoch)
+	c.budget.Release(min(int64(len(text))+4096, memory))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.budget.Acquire(ctx, weight(m)); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.discard(t)
+	t.msg, t.outer, t.generation, t.withRecord = m, m.Outer, r.Roster.Generation, withRecord && in.SenderRecord != nil
+	t.recordHash, t.hosts, t.keepers = identity.RecordKeyHash(t.to.Root), r.Hosts, r.Keepers
+	t.handed = time.Time{}
+	return m, nil
+}
+
+// direct offers the message to the recipient's hosts until one has it.
+func (c *Courier) direct(ctx context.Context, m *sealed.Message, hosts []identity.Host) error {
+	err := errors.New("the record names no host")
+	for i, h := range hosts {
+		if i == directHosts {
+			break
+		}
+		each, cancel := context.WithTimeout(ctx, transferTime(directTime, m.Outer.Size))
+		err = c.net.Deliver(each, h, m)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// put leaves the message with the holders.
+func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, transferTime(putTime, m.Outer.Size))
+	defer cancel()
+	bits := c.net.StampBits(int64(m.Outer.Size))
+	for {
+		if err := c.stamp(ctx, t, m, bits); err != nil {
+			return err
+		}
+		result, err := c.net.Put(ctx, m, t.keepers, func(s store.PutState) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			t.replicas, t.wanted = max(t.replicas, s.Receipts), s.Wanted
+		})
+		if errors.As(err, new(*store.StampError)) {
+			var more *store.StampError
+			errors.As(err, &more)
+			if more.Bits > bits && more.Bits <= bits+maxMoreBits {
+				bits = more.Bits
+				continue
+			}
+		}
+		c.mu.Lock()
+		t.replicas, t.wanted = len(result.Receipts), result.Wanted
+		if result.Tombstone != nil && t.entombed.IsZero() {
+			t.entombed = time.Now()
+		}
+		if err == nil || !t.entombed.IsZero() {
+			t.state = max(t.state, mailbox.Replicated)
+			err = nil
+		}
+		c.mu.Unlock()
+		return err
+	}
+}
+
+// maxMoreBits is how much more work than usual the courier does for a full
+// inbox: at most 16 times.
+const maxMoreBits = 4
+
+// stamp makes the stamp that holders ask for, unless there is one already.
+func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message, bits int) error {
+	id := m.Outer.ID()
+	if m.Outer.Stamp != nil && m.Outer.Stamp.Valid(id, bits) {
+		return nil
+	}
+	s, err := sealed.MakeStamp(ctx, id, bits)
+	if err != nil {
+		return err
+	}
+	m.Outer.Stamp = &s
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.outer.ID() == id {
+		t.outer.Stamp = &s
+	}
+	return nil
+}
+
+// entomb ends a transit whose tombstone was seen: the recipient has deleted
+// the message at the holders, which it does when it has filed or refused it.
+func (c *Courier) entomb(ctx context.Context, a Account, t *transit) (time.Duration, error) {
+	if wait := refuseTime - time.Since(t.entombed); wait > 0 {
+		return wait, nil
+	}
+	c.settle(t, mailbox.Delivered)
+	return 0, c.record(ctx, a, t)
+}
+
+// settle moves t to a final state; a state never moves back.
+func (c *Courier) settle(t *transit, s mailbox.State) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s <= t.state || t.over() && s == mailbox.Failed {
+		return false
+	}
+	t.state = s
+	return true
+}
+
+// record writes how far t has come into its row, and tells the sender of the end.
+func (c *Courier) record(ctx context.Context, a Account, t *transit) error {
+	if a == nil || t.kind != sealed.KindMail {
+		return nil
+	}
+	c.mu.Lock()
+	now := *t
+	next := time.Now().Add(backoff(t.attempts, t.state >= mailbox.Replicated))
+	id := sealed.ID{}
+	if t.outer.Size > 0 {
+		id = t.outer.ID()
+	}
+	c.mu.Unlock()
+	return a.Update(ctx, t.id, func(row *mailbox.Outgoing) {
+		row.State = max(row.State, now.state)
+		row.Replicas, row.Wanted, row.Attempts = now.replicas, now.wanted, now.attempts
+		row.LastError, row.NextAttempt, row.SealedID, row.Generation = now.lastError, next, id, now.generation
+		if now.over() {
+			row.NextAttempt = time.Time{}
+		}
+	})
+}

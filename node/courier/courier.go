@@ -1,0 +1,373 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox"
+	"github.com/peerpost/peerpost/store"
+)
+
+// The times of a transit (design 7 and 11.7).
+const (
+	Lifetime   = 30 * 24 * time.Hour // from acceptance to the expiry of a message
+	Grace      = 3 * 24 * time.Hour  // from expiry to "failed", for receipts under way
+	DelayAfter = 4 * time.Hour       // until the sender is told that the recipient has not got it yet
+	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
+	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
+	sweepEvery = time.Minute         // between looks for what is delayed or over
+)
+
+// The bounds of one courier's work.
+const (
+	workers     = 24       // attempts at once
+	memory      = 96 << 20 // bytes of sealed mail in memory at once
+	directHosts = 3        // hosts of a recipient that are tried
+	tries       = 6        // attempts of a receipt: a lost one is made again when a duplicate comes
+)
+
+// Network is what the courier asks of the network.
+type Network interface {
+	// Resolve finds the newest record of a person, ResolveKey that of a record
+	// key hash; store of what was found is the network's affair.
+	Resolve(ctx context.Context, root identity.Root) (*identity.Record, []byte, error)
+	ResolveKey(ctx context.Context, hash [32]byte) (*identity.Record, []byte, error)
+	// Deliver hands a message to one host of the recipient; it is on that
+	// host's disk when Deliver returns nil.
+	Deliver(ctx context.Context, host identity.Host, m *sealed.Message) error
+	// Put leaves a message with the holders; see store.Client.
+	Put(ctx context.Context, m *sealed.Message, keepers []identity.Host, progress func(store.PutState)) (store.PutResult, error)
+	// StampBits is the work that holders ask for a body of the size.
+	StampBits(size int64) int
+}
+
+// Account is what an unlocked account gives the courier.
+type Account interface {
+	// Seal fills in the sender's side of the inner and seals it.
+	Seal(in *sealed.Inner, to identity.KeySet, e identity.Epoch) (*sealed.Message, error)
+	// OwnRecord is the account's current record, nil when there is none yet.
+	OwnRecord() []byte
+	// KnowsUs says whether a person has had our present record; Told notes it.
+	KnowsUs(root identity.Root) bool
+	Told(root identity.Root)
+	// Pinned is the newest record that the account has seen of a person, nil
+	// when none. Pin notes a newer one; it refuses older and forked ones.
+	Pinned(ctx context.Context, root identity.Root) (*identity.Record, error)
+	Pin(ctx context.Context, root identity.Root, record []byte) error
+
+	// Unsettled lists the outbox rows that are neither delivered nor failed.
+	Unsettled(ctx context.Context) ([]mailbox.Outgoing, error)
+	// Text is the RFC 5322 message of a row as its recipient is to get it.
+	Text(ctx context.Context, id MessageID) ([]byte, error)
+	// Update changes a row.
+	Update(ctx context.Context, id MessageID, f func(*mailbox.Outgoing)) error
+	// Report tells the sender about a row by a DSN.
+	Report(ctx context.Context, id MessageID, kind mail.Notify, reason string) error
+	// Drained says whether all that waited for the account at the time has
+	// been collected and opened since.
+	Drained(since time.Time) bool
+}
+
+// Config is what a courier is made of.
+type Config struct {
+	Dir     string // of the parcels
+	Network Network
+	Log     *slog.Logger
+}
+
+// Courier carries the outgoing mail of one account.
+type Courier struct {
+	net     Network
+	log     *slog.Logger
+	parcels *journal.Log
+	budget  *semaphore.Weighted
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	account  Account // nil while locked
+	transits map[MessageID]*transit
+	queue    schedule
+	running  int
+}
+
+// New opens the parcels. Run carries them.
+func New(cfg Config) (*Courier, error) {
+	log, err := journal.Open(cfg.Dir, journal.Options{Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	c := &Courier{
+		net: cfg.Network, log: cfg.Log, parcels: log,
+		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
+		transits: make(map[MessageID]*transit),
+	}
+	c.load(time.Now())
+	return c, nil
+}
+
+// Close closes the parcels, after Run has returned.
+func (c *Courier) Close() error { return c.parcels.Close() }
+
+// Unlock gives the courier its account: the rows of the outbox join the
+// transits, and the outcomes that were seen while locked reach the rows.
+func (c *Courier) Unlock(ctx context.Context, a Account) error {
+	rows, err := a.Unsettled(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	c.mu.Lock()
+	known := make(map[MessageID]bool, len(rows))
+	for _, row := range rows {
+		known[row.MessageID] = true
+		t := c.transits[row.MessageID]
+		if t == nil {
+			t = &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+			c.transits[row.MessageID] = t
+		}
+		c.adopt(t, row)
+		if !t.running {
+			c.queue.plan(t, now)
+		}
+	}
+	for id, t := range c.transits {
+		if t.kind == sealed.KindMail && !known[id] && !t.running { // settled before its parcel was freed
+			c.forget(t)
+		}
+	}
+	c.account = a
+	c.mu.Unlock()
+	c.kick()
+	return nil
+}
+
+// adopt fills t from its row. The mutex is held.
+func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
+	t.to, t.accepted, t.expires = row.To, row.Accepted, row.Expires
+	t.attempts = max(t.attempts, row.Attempts)
+	if row.State > t.state {
+		t.state, t.replicas, t.wanted = row.State, row.Replicas, row.Wanted
+	}
+	if t.lastError == "" {
+		t.lastError = row.LastError
+	}
+}
+
+// Lock takes the account away; parcels stay.
+func (c *Courier) Lock() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.account = nil
+}
+
+// Send takes up rows that were just accepted.
+func (c *Courier) Send(rows ...mailbox.Outgoing) {
+	now := time.Now()
+	c.mu.Lock()
+	for _, row := range rows {
+		if c.transits[row.MessageID] != nil {
+			continue
+		}
+		t := &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+		c.adopt(t, row)
+		c.transits[row.MessageID] = t
+		c.queue.plan(t, now)
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+// SendReceipt sends a receipt. It is not kept on disk: a receipt that is lost
+// is asked for again by the message that comes again, and the tombstone says
+// most of it.
+func (c *Courier) SendReceipt(id MessageID, to identity.Root, body []byte) {
+	now := time.Now()
+	t := &transit{
+		id: id, kind: sealed.KindReceipt, to: identity.Address{Local: "receipt", Root: to}, receipt: body,
+		accepted: now, expires: now.Add(Lifetime), index: -1,
+	}
+	c.mu.Lock()
+	c.transits[id] = t
+	c.queue.plan(t, now)
+	c.mu.Unlock()
+	c.kick()
+}
+
+func (c *Courier) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Nudge tries at once what nobody has yet: the neighbourhood has changed.
+func (c *Courier) Nudge() {
+	c.advance(func(t *transit) bool { return t.state == mailbox.Accepted && t.attempts > 0 })
+}
+
+// PeerUp tries at once what waits for a recipient with that host.
+func (c *Courier) PeerUp(p peer.ID) {
+	c.advance(func(t *transit) bool {
+		for _, h := range t.hosts {
+			if peer.ID(h.Peer) == p {
+				return t.attempts > 0 && t.handed.IsZero()
+			}
+		}
+		return false
+	})
+}
+
+func (c *Courier) advance(which func(*transit) bool) {
+	now := time.Now()
+	some := false
+	c.mu.Lock()
+	for _, t := range c.transits {
+		if !t.running && t.index >= 0 && t.next.After(now) && which(t) {
+			c.queue.plan(t, now)
+			some = true
+		}
+	}
+	c.mu.Unlock()
+	if some {
+		c.kick()
+	}
+}
+
+// Waiting is a transit as the outbox shows it while it is under way.
+type Waiting struct {
+	State            mailbox.State
+	Replicas, Wanted int
+	Attempts         int
+	Next             time.Time
+	LastError        string
+	Accepted         time.Time
+	Expires          time.Time
+	Size             int64 // bytes sealed, 0 when not sealed yet
+}
+
+// Waiting tells what is under way, by message id.
+func (c *Courier) Waiting() map[MessageID]Waiting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[MessageID]Waiting, len(c.transits))
+	for id, t := range c.transits {
+		if t.kind == sealed.KindMail {
+			all[id] = Waiting{t.state, t.replicas, t.wanted, t.attempts, t.next, t.lastError, t.accepted, t.expires, int64(t.outer.Size)}
+		}
+	}
+	return all
+}
+
+// Run carries mail until ctx ends, and then makes parcels of what is sealed.
+func (c *Courier) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	slots := make(chan struct{}, workers)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for ctx.Err() == nil {
+		t, wait := c.due(time.Now())
+		if t == nil {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+			case <-c.wake:
+			case <-timer.C:
+			case <-sweep.C:
+				c.sweep(ctx)
+			}
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+			group.Go(func() {
+				defer func() { <-slots }()
+				c.work(ctx, t)
+			})
+		case <-ctx.Done():
+			c.finish(t, time.Now())
+		}
+	}
+	group.Wait()
+	c.mu.Lock()
+	left := make([]*transit, 0, len(c.transits))
+	for _, t := range c.transits {
+		if t.kind == sealed.KindMail && t.msg != nil {
+			left = append(left, t)
+		}
+	}
+	c.mu.Unlock()
+	for _, t := range left {
+		if err := c.keep(context.WithoutCancel(ctx), t); err != nil {
+			c.log.Warn("a sealed message could not be kept", "err", err)
+		}
+	}
+	return nil
+}
+
+// due takes the next transit whose time has come, or says how long to wait.
+func (c *Courier) due(now time.Time) (*transit, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return nil, time.Hour
+	}
+	t := c.queue[0]
+	if wait := t.next.Sub(now); wait > 0 {
+		return nil, wait
+	}
+	c.queue.drop(t)
+	t.running = true
+	return t, 0
+}
+
+// finish ends an attempt and plans the next.
+func (c *Courier) finish(t *transit, next time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.running = false
+	switch {
+	case t.over() && (c.account != nil || t.kind != sealed.KindMail):
+		c.forget(t)
+	case t.over(): // locked: the parcel stays until the outbox can be told
+	case t.kind == sealed.KindReceipt && t.attempts >= tries:
+		c.forget(t)
+	default:
+		c.queue.plan(t, next)
+		c.kick()
+	}
+}
+
+// forget takes t off the books. The mutex is held.
+func (c *Courier) forget(t *transit) {
+	c.queue.drop(t)
+	c.discard(t)
+	delete(c.transits, t.id)
+}
+
+// work makes one attempt, and survives a defect of its own.
+func (c *Courier) work(ctx context.Context, t *transit) {
+	next := time.Now().Add(backoff(4, false))
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("an attempt panicked", "panic", p)
+		}
+		c.finish(t, next)
+	}()
+	wait, err := c.attempt(ctx, t)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.log.Debug("an attempt failed", "err", err)
+	}
+	next = time.Now().Add(wait)
+}

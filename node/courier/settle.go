@@ -1,0 +1,131 @@
+package courier
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox"
+)
+
+// Receive takes a receipt that a recipient's device signed. Items for messages
+// that did not go to this person, or are unknown, mean nothing.
+func (c *Courier) Receive(ctx context.Context, from identity.Root, items []sealed.ReceiptItem) error {
+	for _, item := range items {
+		c.mu.Lock()
+		a, t := c.account, c.transits[item.MessageID]
+		mine := t != nil && t.kind == sealed.KindMail && t.to.Root == from
+		told := mine && t.withRecord
+		c.mu.Unlock()
+		if a == nil || !mine {
+			continue
+		}
+		if told {
+			a.Told(from)
+		}
+		var err error
+		switch item.Status {
+		case sealed.StatusRefused:
+			err = c.fail(ctx, a, t, "the recipient refused the message: "+item.Reason)
+		case sealed.StatusDisplayed:
+			err = c.end(ctx, a, t, mailbox.Displayed, "")
+		default:
+			err = c.end(ctx, a, t, mailbox.Delivered, "")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end settles a transit, tells the row and the sender, and takes it off the books.
+func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.State, reason string) error {
+	if !c.settle(t, s) {
+		return nil
+	}
+	c.mu.Lock()
+	t.lastError = reason
+	c.mu.Unlock()
+	kind := mail.NotifySuccess
+	if s == mailbox.Failed {
+		kind = mail.NotifyFailure
+	}
+	// the DSN comes first: after a crash in between it is not made twice, for
+	// it has an id, but a row that has ended is never looked at again
+	if err := a.Report(ctx, t.id, kind, reason); err != nil {
+		return err
+	}
+	if err := c.record(ctx, a, t); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !t.running {
+		c.forget(t)
+	}
+	return nil
+}
+
+func (c *Courier) fail(ctx context.Context, a Account, t *transit, reason string) error {
+	return c.end(ctx, a, t, mailbox.Failed, reason)
+}
+
+// sweep tells the senders of late mail, and ends what has expired.
+func (c *Courier) sweep(ctx context.Context) {
+	now := time.Now()
+	type late struct {
+		t    *transit
+		dead bool
+	}
+	var all []late
+	c.mu.Lock()
+	a := c.account
+	if a != nil {
+		for _, t := range c.transits {
+			if t.kind == sealed.KindReceipt {
+				if now.After(t.expires) && !t.running {
+					c.forget(t)
+				}
+				continue
+			}
+			switch {
+			case t.over():
+			case now.After(t.expires.Add(Grace)):
+				all = append(all, late{t, true})
+			case now.Sub(t.accepted) >= DelayAfter:
+				all = append(all, late{t, false})
+			}
+		}
+	}
+	c.mu.Unlock()
+	for _, l := range all {
+		var err error
+		switch {
+		case !l.dead:
+			err = a.Report(ctx, l.t.id, mail.NotifyDelay, c.where(l.t))
+		case a.Drained(l.t.expires.Add(Grace)):
+			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired")
+		}
+		if err != nil {
+			c.log.Warn("a sender could not be told", "err", err)
+		}
+	}
+}
+
+// where says in words how far a late message has come.
+func (c *Courier) where(t *transit) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case t.state == mailbox.Replicated && t.replicas > 0:
+		return fmt.Sprintf("it waits with %d of %d holders until the recipient's machine is on", t.replicas, t.wanted)
+	case t.lastError != "":
+		return t.lastError
+	default:
+		return "the recipient has not confirmed it yet"
+	}
+}

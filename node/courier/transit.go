@@ -1,0 +1,110 @@
+package courier
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/mailbox"
+)
+
+// MessageID is the random id inside a sealed message, the same however often
+// it is sealed again.
+type MessageID = [16]byte
+
+// transit is one message on its way to one recipient. Its fields are guarded
+// by the courier's mutex, but for those that one attempt alone works on.
+type transit struct {
+	id      MessageID
+	kind    sealed.Kind
+	to      identity.Address // zero while locked
+	receipt []byte           // the body of a receipt; mail is read from the mailbox
+
+	accepted, expires time.Time
+
+	// what was sealed
+	msg        *sealed.Message // in memory until it is a parcel
+	outer      sealed.Outer
+	parcel     journal.Ref
+	isParcel   bool
+	generation uint64 // of the recipient's roster
+	recordHash [32]byte
+	hosts      []identity.Host
+	keepers    []identity.Host
+	withRecord bool // it carries our record
+	rebind     bool // the recipient's keys changed, seal again
+
+	// how far it has come
+	state     mailbox.State
+	replicas  int
+	wanted    int
+	attempts  int
+	lastError string
+	handed    time.Time // a host of the recipient's has it on disk
+	entombed  time.Time // a tombstone was seen
+
+	next    time.Time
+	running bool
+	index   int // in the schedule, -1 when not in it
+}
+
+// over says that nothing more is to be tried.
+func (t *transit) over() bool {
+	return t.state == mailbox.Delivered || t.state == mailbox.Displayed || t.state == mailbox.Failed
+}
+
+// schedule is the transits that wait for an attempt, the next first.
+type schedule []*transit
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].next.Before(s[j].next) }
+func (s schedule) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
+}
+
+func (s *schedule) Push(x any) {
+	t := x.(*transit)
+	t.index = len(*s)
+	*s = append(*s, t)
+}
+
+func (s *schedule) Pop() any {
+	old := *s
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*s = old[:len(old)-1]
+	t.index = -1
+	return t
+}
+
+// plan puts t at the time, wherever it stood.
+func (s *schedule) plan(t *transit, at time.Time) {
+	t.next = at
+	if t.index >= 0 {
+		heap.Fix(s, t.index)
+		return
+	}
+	heap.Push(s, t)
+}
+
+// drop takes t out.
+func (s *schedule) drop(t *transit) {
+	if t.index >= 0 {
+		heap.Remove(s, t.index)
+	}
+}
+
+// backoff is the wait before the attempt after the n-th. What holders keep is
+// looked after less often than what no one has.
+func backoff(n int, replicated bool) time.Duration {
+	waits := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+	if replicated {
+		waits = []time.Duration{15 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour, 6 * time.Hour}
+	}
+	d := waits[min(max(n-1, 0), len(waits)-1)]
+	return d - d/10 + rand.N(d/5) // ±10 %, so that a node's mail is not tried all at once
+}

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/mailbox"
+	"github.com/peerpost/peerpost/node/control"
+)
+
+// AccountOptions say how an account is made.
+type AccountOptions struct {
+	Name         string // local part of the address; "me" when empty
+	Password     string // first app password; a strong one is made when empty
+	PasswordName string // what the owner calls it; "first" when empty
+	PasswordWork int    // see Config
+}
+
+// NewAccount is what the owner of an account is told, once.
+type NewAccount struct {
+	Address  string
+	Words    string // recovery words; empty after a restore
+	Password string // empty when it was given
+}
+
+// CreateAccount makes an account in a home that no node runs with. The seed of
+// its root key is in the words and nowhere else.
+func CreateAccount(ctx context.Context, dir string, opt AccountOptions) (NewAccount, error) {
+	lock, err := control.AcquireLock(ctx, dir)
+	if err != nil {
+		return NewAccount{}, err
+	}
+	defer lock.Close()
+	made, _, err := create(ctx, home(dir), identity.NewSeed(), uint64(time.Now().Unix()), opt)
+	return made, err
+}
+
+// RestoreAccount makes the account anew whose recovery words these are. The
+// address is the same; keys and mail are new, and what is under way to the old
+// keys is sealed again by its senders when they see the new roster.
+func RestoreAccount(ctx context.Context, dir, words string, opt AccountOptions) (NewAccount, error) {
+	lock, err := control.AcquireLock(ctx, dir)
+	if err != nil {
+		return NewAccount{}, err
+	}
+	defer lock.Close()
+	made, _, err := restore(ctx, home(dir), words, 0, opt)
+	return made, err
+}
+
+// Accounts lists the addresses of the accounts in a home.
+func Accounts(dir string) ([]string, error) {
+	roots, err := home(dir).accounts()
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, root := range roots {
+		v, err := identity.OpenVault(home(dir).account(root))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, identity.Address{Local: v.Local(), Root: root}.String())
+	}
+	return all, nil
+}
+
+// restore is create from words. seen is the highest roster generation known of
+// the account.
+func restore(ctx context.Context, h home, words string, seen uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
+	seed, err := identity.SeedFromWords(words)
+	if err != nil {
+		return NewAccount{}, nil, &control.Error{Code: control.CodeInvalid, Message: "these are not recovery words", Hint: "enter the 24 words as they were printed, in their order", Cause: err}
+	}
+	generation := max(seen+1, uint64(time.Now().Unix()))
+	made, keys, err := create(ctx, h, seed, generation, opt)
+	made.Words = ""
+	return made, keys, err
+}
+
+// create makes an account beside its place and moves it there when it is whole.
+func create(ctx context.Context, h home, seed identity.Seed, generation uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
+	if opt.Name == "" {
+		opt.Name = "me"
+	}
+	if opt.PasswordName == "" {
+		opt.PasswordName = "first"
+	}
+	if !identity.ValidLocal(opt.Name) {
+		return NewAccount{}, nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", opt.Name), Hint: "use letters, digits, dots and hyphens"}
+	}
+	if err := h.make(); err != nil {
+		return NewAccount{}, nil, err
+	}
+	root := seed.Root()
+	place := h.account(root)
+	if _, err := os.Stat(place); err == nil {
+		return NewAccount{}, nil, &control.Error{Code: control.CodeExists, Message: "this account is in this home already", Hint: "log in with one of its app passwords"}
+	}
+	password := opt.Password
+	if password == "" {
+		password = identity.NewPassword()
+	}
+	keys, err := identity.NewKeyring(seed, generation, time.Now())
+	if err != nil {
+		return NewAccount{}, nil, err
+	}
+	draft := h.path("accounts", "."+root.Label())
+	if err := os.RemoveAll(draft); err != nil { // of a try that was cut off
+		return NewAccount{}, nil, err
+	}
+	if _, err := identity.CreateVault(draft, keys, opt.Name, opt.PasswordName, password, vaultOptions(opt.PasswordWork)...); err != nil {
+		return NewAccount{}, nil, errors.Join(fmt.Errorf("write the keys: %w", err), os.RemoveAll(draft))
+	}
+	box, err := mailbox.Open(ctx, mailbox.Config{Dir: draft + "/mailbox", Keys: keys})
+	if err == nil {
+		err = box.Close()
+	}
+	if err == nil {
+		err = os.Rename(draft, place)
+	}
+	if err == nil {
+		err = syncDir(h.path("accounts"))
+	}
+	if err != nil {
+		return NewAccount{}, nil, errors.Join(fmt.Errorf("make the account: %w", err), os.RemoveAll(draft))
+	}
+	made := NewAccount{Address: identity.Address{Local: opt.Name, Root: root}.String(), Words: seed.Words()}
+	if strings.TrimSpace(opt.Password) == "" {
+		made.Password = password
+	}
+	return made, keys, nil
+}
+
+func vaultOptions(work int) []identity.Option {
+	if work == 0 {
+		return nil
+	}
+	return []identity.Option{identity.WithWorkFactor(work)}
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

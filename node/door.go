@@ -1,0 +1,31 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity/sealed"
+)
+
+// door takes in what other nodes deliver to the accounts of this one.
+type door struct {
+	owner func(m sealed.Outer, now time.Time) *account
+}
+
+// Have says whether the message is on our disk already.
+func (d *door) Have(id sealed.ID, o sealed.Outer) bool {
+	a := d.owner(o, time.Now())
+	return a != nil && a.incoming.has(id)
+}
+
+// Accept puts a message on the disk. Its sender is told that it is there, and
+// no more; whether it is filed or refused is said by a receipt.
+func (d *door) Accept(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+	a := d.owner(m.Outer, time.Now())
+	if a == nil {
+		return errNotOurs
+	}
+	return a.accept(ctx, m)
+}

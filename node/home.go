@@ -1,0 +1,68 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/peerpost/peerpost/identity"
+)
+
+// home is the directory of a node:
+//
+//	host.key          the libp2p key
+//	peers             who was there in the last run
+//	records/          identity records kept for the DHT
+//	holding/          mail kept for others
+//	tls/              the node's own certificates
+//	accounts/LABEL/   one account: keys in the vault, and
+//	  mailbox/          mail at rest
+//	  incoming/         sealed mail that is not opened yet
+//	  outgoing/         sealed mail that is not delivered yet
+type home string
+
+func (h home) path(parts ...string) string {
+	return filepath.Join(append([]string{string(h)}, parts...)...)
+}
+
+func (h home) hostKey() string { return h.path("host.key") }
+func (h home) peers() string   { return h.path("peers") }
+func (h home) records() string { return h.path("records") }
+func (h home) holding() string { return h.path("holding") }
+func (h home) tls() string     { return h.path("tls") }
+
+func (h home) account(root identity.Root) string { return h.path("accounts", root.Label()) }
+
+// make creates the directory of the node, closed to other users.
+func (h home) make() error {
+	if err := os.MkdirAll(h.path("accounts"), 0o700); err != nil {
+		return fmt.Errorf("make the home directory: %w", err)
+	}
+	return nil
+}
+
+// accounts lists the roots of the accounts in this home.
+func (h home) accounts() ([]identity.Root, error) {
+	entries, err := os.ReadDir(h.path("accounts"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the accounts: %w", err)
+	}
+	var roots []identity.Root
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		root, err := identity.ParseLabel(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("a strange directory among the accounts: %s", h.path("accounts", e.Name()))
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
+}

@@ -1,0 +1,239 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/internal/wire"
+)
+
+// MaxIncoming is how many bytes of sealed mail a locked account takes in
+// before it says "later" to hosts and leaves mail with the holders.
+const MaxIncoming = 4 << 30
+
+// maxSeen is how many ids of opened messages are remembered, so that they are
+// deleted at the holders rather than fetched again; what is forgotten is
+// fetched again and recognised as a duplicate.
+const maxSeen = 100_000
+
+// incoming is the sealed mail of an account that is on the disk and not opened
+// yet, and the memory of what was opened.
+type incoming struct {
+	log   *journal.Log
+	ready chan struct{} // something is there to be opened
+
+	mu      sync.Mutex
+	pending map[sealed.ID]arrival
+	order   []sealed.ID                // to be opened
+	later   []sealed.ID                // could not be filed, to be tried again
+	seen    map[sealed.ID]sealed.Outer // opened: to be deleted wherever it is met
+	bytes   int64
+	took    int64 // messages ever taken
+}
+
+// arrival is a sealed message in the journal.
+type arrival struct {
+	ref   journal.Ref
+	outer sealed.Outer
+	at    time.Time // when it was on our disk
+	busy  bool
+}
+
+// arrivalHead is the heading of an arrival in the journal.
+type arrivalHead struct {
+	Outer []byte `cbor:"1,keyasint"`
+	At    int64  `cbor:"2,keyasint"` // Unix seconds
+}
+
+func parseArrival(b []byte) (sealed.Outer, time.Time, error) {
+	var h arrivalHead
+	if err := wire.Unmarshal(b, &h); err != nil {
+		return sealed.Outer{}, time.Time{}, err
+	}
+	outer, err := sealed.ParseOuter(h.Outer)
+	return outer, time.Unix(h.At, 0), err
+}
+
+func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
+	j, err := journal.Open(dir, journal.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	in := &incoming{
+		log: j, ready: make(chan struct{}, 1),
+		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sealed.Outer),
+	}
+	for ref, head := range j.Records() {
+		outer, at, err := parseArrival(head)
+		if err != nil {
+			log.Warn("a waiting message cannot be read", "err", err)
+			j.Free(ref)
+			continue
+		}
+		id := outer.ID()
+		if _, twice := in.pending[id]; twice {
+			j.Free(ref)
+			continue
+		}
+		in.add(id, arrival{ref: ref, outer: outer, at: at})
+	}
+	return in, nil
+}
+
+// add notes an arrival. The mutex is held, or nobody else has in yet.
+func (in *incoming) add(id sealed.ID, a arrival) {
+	in.pending[id] = a
+	in.order = append(in.order, id)
+	in.bytes += int64(a.outer.Size)
+	in.took++
+	select {
+	case in.ready <- struct{}{}:
+	default:
+	}
+}
+
+// has says whether a message is here or was.
+func (in *incoming) has(id sealed.ID) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, pending := in.pending[id]
+	_, seen := in.seen[id]
+	return pending || seen
+}
+
+// opened gives the outer of a message that was opened, and so may be deleted
+// at the holders.
+func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	outer, seen := in.seen[id]
+	return outer, seen
+}
+
+// accept puts a message on the disk. What is here already is accepted again.
+func (in *incoming) accept(ctx context.Context, m *sealed.Message) error {
+	id := m.Outer.ID()
+	if in.has(id) {
+		return nil
+	}
+	in.mu.Lock()
+	full := in.bytes+int64(m.Outer.Size) > MaxIncoming
+	in.mu.Unlock()
+	if full {
+		return errFull
+	}
+	now := time.Now()
+	head, err := wire.Marshal(&arrivalHead{Outer: m.Outer.Marshal(), At: now.Unix()})
+	if err != nil {
+		return err
+	}
+	ref, err := in.log.Append(ctx, head, m.Body)
+	if err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if _, twice := in.pending[id]; twice { // two streams brought it at once
+		in.log.Free(ref)
+		return nil
+	}
+	in.add(id, arrival{ref: ref, outer: m.Outer, at: now})
+	return nil
+}
+
+// take gives the next message to be opened.
+func (in *incoming) take() (sealed.ID, arrival, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for len(in.order) > 0 {
+		id := in.order[0]
+		in.order = in.order[1:]
+		if a, ok := in.pending[id]; ok && !a.busy {
+			a.busy = true
+			in.pending[id] = a
+			return id, a, true
+		}
+	}
+	return sealed.ID{}, arrival{}, false
+}
+
+// putBack leaves a message for a later try; see again.
+func (in *incoming) putBack(id sealed.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if a, ok := in.pending[id]; ok {
+		a.busy = false
+		in.pending[id] = a
+		in.later = append(in.later, id)
+	}
+}
+
+// again lines up what was put back.
+func (in *incoming) again() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.order = append(in.order, in.later...)
+	in.later = nil
+}
+
+// done forgets a message that was opened and filed, or can never be.
+func (in *incoming) done(id sealed.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	a, ok := in.pending[id]
+	if !ok {
+		return
+	}
+	delete(in.pending, id)
+	in.bytes -= int64(a.outer.Size)
+	in.log.Free(a.ref)
+	if len(in.seen) >= maxSeen {
+		today := identity.DayAt(time.Now())
+		for old, outer := range in.seen {
+			if outer.Expiry < today || len(in.seen) >= maxSeen {
+				delete(in.seen, old)
+			}
+			if len(in.seen) < maxSeen*9/10 {
+				break
+			}
+		}
+	}
+	in.seen[id] = a.outer
+}
+
+// forget drops a message as if it had never come, so that it can come again.
+func (in *incoming) forget(id sealed.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if a, ok := in.pending[id]; ok {
+		delete(in.pending, id)
+		in.bytes -= int64(a.outer.Size)
+		in.log.Free(a.ref)
+	}
+}
+
+// waiting counts what is not opened yet.
+func (in *incoming) waiting() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.pending)
+}
+
+// names says whether an unopened message is for the inbox.
+func (in *incoming) names(inbox identity.Public) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, a := range in.pending {
+		if a.outer.Inbox == inbox {
+			return true
+		}
+	}
+	return false
+}
+
+func (in *incoming) close() error { return in.log.Close() }

@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/peerpost/peerpost/dht"
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/store"
+)
+
+// freshFor is how long a record found in the DHT serves before it is looked
+// for again, so that a thousand messages to one person make one lookup.
+const freshFor = 2 * time.Minute
+
+// network is the outside world as the accounts of this node see it.
+type network struct {
+	self  peer.ID
+	host  host.Host
+	dht   *dht.DHT
+	near  store.Neighbourhood
+	drop  *store.Client
+	bits  func(size int64) int
+	door  *door
+	local func(root identity.Root) *account // accounts of this node
+
+	mu    sync.Mutex
+	found map[[32]byte]found
+	subs  map[chan struct{}]bool
+}
+
+type found struct {
+	record *identity.Record
+	raw    []byte
+	at     time.Time
+}
+
+func (n *network) Resolve(ctx context.Context, root identity.Root) (*identity.Record, []byte, error) {
+	if a := n.local(root); a != nil {
+		a.mu.Lock()
+		raw := a.record
+		a.mu.Unlock()
+		if raw == nil {
+			return nil, nil, errNoRecord
+		}
+		r, err := identity.ParseRecord(raw)
+		return r, raw, err
+	}
+	return n.ResolveKey(ctx, identity.RecordKeyHash(root))
+}
+
+func (n *network) ResolveKey(ctx context.Context, hash [32]byte) (*identity.Record, []byte, error) {
+	now := time.Now()
+	n.mu.Lock()
+	f, ok := n.found[hash]
+	n.mu.Unlock()
+	if ok && now.Sub(f.at) < freshFor {
+		return f.record, f.raw, nil
+	}
+	r, raw, err := n.dht.ResolveKey(ctx, hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.found) > 1000 {
+		clear(n.found)
+	}
+	n.found[hash] = found{r, raw, now}
+	return r, raw, nil
+}
+
+// Deliver hands a message to one of the recipient's hosts, which may be this node.
+func (n *network) Deliver(ctx context.Context, h identity.Host, m *sealed.Message) error {
+	info, err := addrInfo(h)
+	if err != nil {
+		return err
+	}
+	if info.ID == n.self { // from one account of this node to another
+		return n.door.Accept(ctx, m, n.self)
+	}
+	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+	_, err = n.drop.Deliver(ctx, info.ID, m)
+	return err
+}
+
+func (n *network) Put(ctx context.Context, m *sealed.Message, keepers []identity.Host, progress func(store.PutState)) (store.PutResult, error) {
+	var ids []peer.ID
+	for _, k := range keepers {
+		info, err := addrInfo(k)
+		if err != nil {
+			continue
+		}
+		n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
+		ids = append(ids, info.ID)
+	}
+	return n.drop.Put(ctx, m, ids, progress)
+}
+
+func (n *network) StampBits(size int64) int { return n.bits(size) }
+
+// hostEntry is this node as a record names it.
+func (n *network) hostEntry() identity.Host {
+	e := identity.Host{Peer: []byte(n.self)}
+	for _, addr := range n.host.Addrs() {
+		if b := addr.Bytes(); len(b) <= identity.MaxAddr && len(e.Addrs) < identity.MaxAddrs {
+			e.Addrs = append(e.Addrs, b)
+		}
+	}
+	return e
+}
+
+func addrInfo(h identity.Host) (peer.AddrInfo, error) {
+	id, err := peer.IDFromBytes(h.Peer)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("a host has no valid peer id: %w", err)
+	}
+	info := peer.AddrInfo{ID: id}
+	for _, b := range h.Addrs {
+		if addr, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+			info.Addrs = append(info.Addrs, addr)
+		}
+	}
+	return info, nil
+}
+
+// changed gets a value when the neighbourhood has changed.
+func (n *network) changed(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.subs[c] = true
+	context.AfterFunc(ctx, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.subs, c)
+	})
+	return c
+}
+
+// tell wakes whoever waits for a change.
+func (n *network) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.subs {
+		wakeUp(c)
+	}
+}

@@ -1,0 +1,464 @@
+// Package node is a Peerpost node: it wires the parts together and gives them
+// their lives.
+//
+//	mail client ─ gateway/imap ───── mailbox ──┐
+//	            └ gateway/submission ─ outbox ─┤ account
+//	                                           ├ courier ─── deliver, put ──► other nodes
+//	                                           ├ opener ◄─── incoming ◄───── deliver
+//	                                           ├ collector ─ list, get, watch ► holders
+//	                                           └ publisher ─ record ────────► DHT
+//	holder: mail kept for others
+//
+// New opens everything in the order in which it depends on one another and
+// starts nothing; Run lives until its context ends and closes in reverse,
+// listeners first.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	p2pnet "github.com/libp2p/go-libp2p/core/network"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/peerpost/peerpost/dht"
+	"github.com/peerpost/peerpost/gateway/imap"
+	"github.com/peerpost/peerpost/gateway/submission"
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/node/control"
+	"github.com/peerpost/peerpost/node/host"
+	"github.com/peerpost/peerpost/node/web"
+	"github.com/peerpost/peerpost/store"
+)
+
+// Node is one node.
+type Node struct {
+	cfg     Config
+	home    home
+	log     *slog.Logger
+	started time.Time
+	metrics *prometheus.Registry
+
+	lock    *control.Lock
+	key     *identity.HostKey
+	host    *host.Host
+	dht     *dht.DHT
+	holder  *store.Holder
+	network *network
+
+	imap       *imap.Server
+	submission *submission.Server
+	control    *control.Server
+	web        *web.Server
+	bound      bound
+
+	mu       sync.Mutex
+	accounts map[identity.Root]*account
+	life     context.Context // set while Run lives
+	lives    *sync.WaitGroup
+
+	stop     chan struct{}
+	stopOnce sync.Once
+	closers  []func() error // in the order of opening
+	closed   sync.Once
+	closeErr error
+}
+
+// bound is the addresses that are really listened on.
+type bound struct{ imap, smtp, imaps, smtps, http string }
+
+// New opens a node. It undoes what it did when a later step fails.
+func New(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	n := &Node{
+		cfg: cfg, home: home(cfg.Home), log: cfg.Log, started: time.Now(), metrics: cfg.Metrics,
+		accounts: make(map[identity.Root]*account), stop: make(chan struct{}),
+	}
+	for _, step := range []func(context.Context) error{
+		n.openHome, n.openHost, n.openNetwork, n.openAccounts, n.openGateways, n.openControl,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	n.register()
+	return n, nil
+}
+
+func (n *Node) opened(close func() error) { n.closers = append(n.closers, close) }
+
+func (n *Node) openHome(ctx context.Context) error {
+	lock, err := control.AcquireLock(ctx, string(n.home))
+	if err != nil {
+		return err
+	}
+	n.lock = lock
+	n.opened(lock.Close)
+	if err := n.home.make(); err != nil {
+		return err
+	}
+	n.key, err = identity.LoadOrCreateHostKey(ctx, n.home.hostKey(), n.cfg.puzzleBits())
+	return err
+}
+
+// Run lives until ctx ends or the control socket asks for the end.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {})()
+	go func() {
+		select {
+		case <-n.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	// listeners end first, then what they use, then what that uses
+	inner, endInner := context.WithCancel(context.WithoutCancel(ctx))
+	defer endInner()
+	var lives, doors sync.WaitGroup
+	n.mu.Lock()
+	n.life, n.lives = inner, &lives
+	for _, a := range n.accounts {
+		lives.Go(func() { a.run(inner) })
+	}
+	n.mu.Unlock()
+	n.serveStreams(inner)
+	lives.Go(func() { n.runPart(inner, "dht", n.dht.Run) })
+	lives.Go(func() { n.runPart(inner, "host", n.host.Run) })
+	lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
+	lives.Go(func() { n.follow(inner) })
+
+	var first error
+	var once sync.Once
+	serve := func(name string, run func(context.Context) error) {
+		doors.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				once.Do(func() { first = fmt.Errorf("%s: %w", name, err) })
+				cancel()
+			}
+		})
+	}
+	if n.imap != nil {
+		serve("imap", n.imap.Run)
+	}
+	if n.submission != nil {
+		serve("submission", n.submission.Run)
+	}
+	if n.web != nil {
+		serve("http", n.web.Run)
+	}
+	if n.control != nil {
+		serve("control", n.control.Run)
+	}
+	n.log.Info("node started", "peer", n.host.ID())
+	<-ctx.Done()
+	doors.Wait()
+	n.mu.Lock()
+	n.life = nil
+	n.mu.Unlock()
+	endInner()
+	lives.Wait()
+	n.log.Info("node stopped")
+	return errors.Join(first, n.Close())
+}
+
+func (n *Node) runPart(ctx context.Context, name string, run func(context.Context) error) {
+	if err := run(ctx); err != nil && ctx.Err() == nil {
+		n.log.Error("a part of the node stopped", "part", name, "err", err)
+		n.Stop()
+	}
+}
+
+// Stop asks Run to end.
+func (n *Node) Stop() { n.stopOnce.Do(func() { close(n.stop) }) }
+
+// Close closes a node that is not running. It may be called twice.
+func (n *Node) Close() error {
+	n.closed.Do(func() {
+		for i := len(n.closers) - 1; i >= 0; i-- {
+			n.closeErr = errors.Join(n.closeErr, n.closers[i]())
+		}
+	})
+	return n.closeErr
+}
+
+func (n *Node) openNetwork(ctx context.Context) error {
+	d, err := dht.New(dht.Config{
+		Host: n.host, Datastore: n.host.Records(), Mode: n.cfg.mode(), PuzzleBits: n.cfg.puzzleBits(),
+		Refresh: n.cfg.Refresh, Log: n.log, Bootstrap: n.host.Bootstrap(),
+	})
+	if err != nil {
+		return err
+	}
+	n.dht = d
+	n.opened(d.Close)
+	n.network = &network{
+		self: n.host.ID(), host: n.host, dht: d, bits: n.cfg.stampBits, local: n.local,
+		found: make(map[[32]byte]found), subs: make(map[chan struct{}]bool),
+	}
+	n.network.near = &neighbourhood{d, n.network.changed(context.Background())}
+	n.network.door = &door{n.owner}
+	n.holder, err = store.Open(store.HolderConfig{
+		Dir: n.home.holding(), Capacity: n.cfg.capacity(), Self: n.host.ID(), HostKey: n.key,
+		Near: n.network.near, Dial: n.host.Transport(), Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.opened(n.holder.Close)
+	n.network.drop = store.NewClient(store.ClientConfig{
+		Self: n.host.ID(), Local: n.holder, Near: n.network.near, Dial: n.host.Transport(), Log: n.log,
+	})
+	return nil
+}
+
+// neighbourhood is the DHT as the store sees it, with a share of its own in
+// the news of changes.
+type neighbourhood struct {
+	*dht.DHT
+	changed <-chan struct{}
+}
+
+func (n *neighbourhood) Changed() <-chan struct{} { return n.changed }
+
+func (n *Node) openAccounts(ctx context.Context) error {
+	if n.cfg.Holder {
+		return nil
+	}
+	roots, err := n.home.accounts()
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		if err := n.open(root); err != nil {
+			return err
+		}
+	}
+	n.opened(n.closeAccounts)
+	return nil
+}
+
+// open takes an account of the home on board, and runs it if the node runs.
+func (n *Node) open(root identity.Root) error {
+	a, err := openAccount(n.home, root, n.network, n.log)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.accounts[root] = a
+	if n.life != nil {
+		life := n.life
+		n.lives.Go(func() { a.run(life) })
+	}
+	return nil
+}
+
+func (n *Node) closeAccounts() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var err error
+	for _, a := range n.accounts {
+		err = errors.Join(err, a.close())
+	}
+	return err
+}
+
+func (n *Node) local(root identity.Root) *account {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.accounts[root]
+}
+
+// owner finds the account whose inbox a message names.
+func (n *Node) owner(o sealed.Outer, now time.Time) *account {
+	for _, a := range n.all() {
+		if a.owns(o.Inbox, now) {
+			return a
+		}
+	}
+	return nil
+}
+
+func (n *Node) all() []*account {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := make([]*account, 0, len(n.accounts))
+	for _, a := range n.accounts {
+		list = append(list, a)
+	}
+	return list
+}
+
+// account finds an account by address or local part; empty means the only one.
+func (n *Node) account(name string) (*account, error) {
+	all := n.all()
+	if name == "" {
+		switch len(all) {
+		case 0:
+			return nil, &control.Error{Code: control.CodeNotFound, Message: "this node has no account", Hint: "make one with `peerpost account add`"}
+		case 1:
+			return all[0], nil
+		}
+		return nil, control.ErrAmbiguous
+	}
+	if address, err := identity.ParseAddress(name); err == nil {
+		for _, a := range all {
+			if a.address.Root == address.Root {
+				return a, nil
+			}
+		}
+	}
+	var match *account
+	for _, a := range all {
+		if strings.EqualFold(a.address.Local, name) {
+			if match != nil {
+				return nil, control.ErrAmbiguous
+			}
+			match = a
+		}
+	}
+	if match == nil {
+		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
+	}
+	return match, nil
+}
+
+// serveStreams answers the protocols of the drop and of direct delivery.
+func (n *Node) serveStreams(ctx context.Context) {
+	n.host.Handle(store.DropProtocol, func(s host.Stream) { n.holder.Serve(ctx, s, s.Remote()) })
+	n.host.Handle(store.DeliverProtocol, func(s host.Stream) {
+		store.ServeDeliver(ctx, s, s.Remote(), n.key, n.network.door)
+	})
+}
+
+// follow hands on the news of the network.
+func (n *Node) follow(ctx context.Context) {
+	sub, err := n.host.EventBus().Subscribe([]any{new(event.EvtLocalAddressesUpdated), new(event.EvtPeerConnectednessChanged)})
+	if err != nil {
+		n.log.Error("the host's events cannot be followed", "err", err)
+		return
+	}
+	defer sub.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.dht.Changed():
+			n.network.tell()
+			for _, a := range n.all() {
+				a.courier.Nudge()
+			}
+		case e := <-sub.Out():
+			switch e := e.(type) {
+			case event.EvtLocalAddressesUpdated:
+				for _, a := range n.all() {
+					wakeUp(a.publishNow)
+				}
+			case event.EvtPeerConnectednessChanged:
+				if e.Connectedness == p2pnet.Connected {
+					for _, a := range n.all() {
+						a.courier.PeerUp(e.Peer)
+					}
+				}
+			}
+		}
+	}
+}
+
+// openGateways opens the listeners for mail clients.
+func (n *Node) openGateways(ctx context.Context) error {
+	if n.cfg.Holder {
+		return nil
+	}
+	var tlsConfig *tls.Config
+	if n.cfg.IMAPS != "" || n.cfg.SMTPS != "" {
+		var err error
+		if tlsConfig, err = n.certificate(); err != nil {
+			return err
+		}
+	}
+	listen := func(name, addr string, bound *string) (net.Listener, error) {
+		if addr == "" {
+			return nil, nil
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen for %s: %w", name, err)
+		}
+		n.opened(func() error { l.Close(); return nil })
+		*bound = l.Addr().String()
+		return l, nil
+	}
+	imapPlain, err := listen("imap", n.cfg.IMAP, &n.bound.imap)
+	if err != nil {
+		return err
+	}
+	imapTLS, err := listen("imaps", n.cfg.IMAPS, &n.bound.imaps)
+	if err != nil {
+		return err
+	}
+	smtpPlain, err := listen("smtp", n.cfg.SMTP, &n.bound.smtp)
+	if err != nil {
+		return err
+	}
+	smtpTLS, err := listen("smtps", n.cfg.SMTPS, &n.bound.smtps)
+	if err != nil {
+		return err
+	}
+	if imapPlain != nil || imapTLS != nil {
+		n.imap, err = imap.New(imap.Config{
+			Accounts: imapAccounts{n}, Plain: imapPlain, TLS: imapTLS, TLSConfig: tlsConfig, Log: n.log,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if smtpPlain != nil || smtpTLS != nil {
+		n.submission, err = submission.New(submission.Config{
+			Accounts: submissionAccounts{n}, Plain: smtpPlain, TLS: smtpTLS, TLSConfig: tlsConfig, Log: n.log,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) openControl(context.Context) error {
+	if n.cfg.HTTP != "" {
+		w, err := web.New(web.Config{Addr: n.cfg.HTTP, Status: n.Status, Metrics: n.metrics, Log: n.log})
+		if err != nil {
+			return err
+		}
+		n.web = w
+		n.opened(w.Close)
+		n.bound.http = w.Addr()
+	}
+	if n.cfg.NoControl {
+		return nil
+	}
+	c, err := control.New(control.Config{Lock: n.lock, Node: controlled{n}, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.control = c
+	n.opened(c.Close)
+	return nil
+}

@@ -1,0 +1,219 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/internal/mail/mime"
+	"github.com/peerpost/peerpost/mailbox"
+)
+
+// openers is how many messages are opened at once: they share the mailbox's
+// commits.
+const openers = 8
+
+// retryOpen is the wait after a message could not be filed, the disk being full say.
+const retryOpen = 30 * time.Second
+
+// openAll opens what comes in, until ctx ends.
+func (a *account) openAll(ctx context.Context, o *open) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	slots := make(chan struct{}, openers)
+	retry := time.NewTicker(retryOpen)
+	defer retry.Stop()
+	for {
+		id, arr, ok := a.incoming.take()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.incoming.ready:
+			case <-retry.C:
+				a.incoming.again()
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			defer func() {
+				if p := recover(); p != nil { // keep the message: a later version may do better
+					a.log.Error("opening a message panicked", "panic", p)
+				}
+			}()
+			if err := a.openOne(ctx, o, id, arr); err != nil {
+				if ctx.Err() == nil {
+					a.log.Warn("a message could not be filed, it will be tried again", "err", err)
+				}
+				a.incoming.putBack(id)
+			}
+		})
+	}
+}
+
+// openOne opens, checks and files one message. An error means "try again".
+func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arrival) error {
+	_, body, err := a.incoming.log.Read(arr.ref)
+	if err != nil {
+		a.log.Error("a waiting message is damaged, it will be fetched again", "err", err)
+		a.incoming.forget(id)
+		wakeUp(a.collectNow)
+		return nil
+	}
+	in, err := sealed.Open(o.keys, &sealed.Message{Outer: arr.outer, Body: body})
+	switch {
+	case errors.Is(err, sealed.ErrNoKey):
+		a.log.Info("a message is sealed to a key that is gone")
+		a.incoming.done(id)
+		return nil
+	case errors.Is(err, sealed.ErrFuture): // the sender's clock, or ours, is ahead
+		return err
+	case err != nil:
+		a.log.Info("a message cannot be opened", "err", err)
+		a.incoming.done(id)
+		a.entomb(arr.outer)
+		return nil
+	}
+	if !arr.at.Before(arr.outer.Expiry.End()) { // the sender has counted it as failed, or will
+		a.log.Info("a message came after it had expired")
+		a.incoming.done(id)
+		a.entomb(arr.outer)
+		return nil
+	}
+	switch in.Kind {
+	case sealed.KindReceipt:
+		err = a.openReceipt(ctx, o, in)
+	case sealed.KindMail:
+		err = a.openMail(ctx, o, in)
+	}
+	if err != nil {
+		return err
+	}
+	a.incoming.done(id)
+	return nil
+}
+
+func (a *account) openReceipt(ctx context.Context, o *open, in *sealed.Inner) error {
+	if err := a.trust(ctx, o, in); err != nil {
+		var no refusal
+		if errors.As(err, &no) {
+			return nil
+		}
+		return err
+	}
+	r, err := sealed.ParseReceipt(in.Body)
+	if err != nil {
+		a.log.Info("a receipt cannot be read", "err", err)
+		return nil
+	}
+	return a.courier.Receive(ctx, in.From, r.Items)
+}
+
+// refusal is why a message is not filed; its sender is told.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner) error {
+	settled, before, err := o.box.Settled(ctx, in.From, in.MessageID)
+	if err != nil {
+		return err
+	}
+	if before { // its receipt may have been lost
+		o.receipts.again(in, settled)
+		return nil
+	}
+	text, err := a.check(ctx, o, in)
+	var no refusal
+	if errors.As(err, &no) {
+		if err := o.box.Refuse(ctx, in.From, in.MessageID, string(no), in.Expiry); err != nil {
+			return err
+		}
+		o.receipts.add(in, sealed.StatusRefused, string(no))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, _, err = o.box.File(ctx, mailbox.Delivery{
+		Role: mail.Inbox, Message: text, Internal: time.Now(),
+		Sender: in.From, MessageID: in.MessageID, Expiry: in.Expiry,
+	})
+	if err != nil {
+		return fmt.Errorf("file a message: %w", err)
+	}
+	o.receipts.add(in, sealed.StatusDelivered, "")
+	return nil
+}
+
+// check decides whether a message is what it says, and gives it the heading
+// under which it is filed.
+func (a *account) check(ctx context.Context, o *open, in *sealed.Inner) ([]byte, error) {
+	if err := a.trust(ctx, o, in); err != nil {
+		return nil, err
+	}
+	if len(in.Body) > sealed.MaxMessage {
+		return nil, refusal("the message is too large")
+	}
+	text, err := mime.Normalise(in.Body)
+	if err != nil {
+		return nil, refusal("the message holds a NUL byte")
+	}
+	from, err := mime.CheckFrom(text)
+	if err != nil {
+		return nil, refusal(err.Error())
+	}
+	for _, f := range from {
+		author, err := identity.ParseAddress(f.Mailbox + "@" + f.Host)
+		if err != nil || author.Root != in.From {
+			return nil, refusal("the From field names somebody who did not sign the message")
+		}
+	}
+	sender := identity.Address{Local: strings.ToLower(from[0].Mailbox), Root: in.From}
+	recipient := identity.Address{Local: in.Recipient, Root: a.address.Root}
+	text = mime.Remove(text, "Return-Path", "Delivered-To", "Authentication-Results", "Bcc", "X-Peerpost-*")
+	return mime.Prepend(text,
+		mime.Field{Name: "Return-Path", Value: "<" + sender.String() + ">"},
+		mime.Field{Name: "Delivered-To", Value: recipient.String()},
+		mime.Field{Name: "Authentication-Results", Value: a.address.Domain() + "; peerpost=pass header.from=" + sender.Domain()},
+	), nil
+}
+
+// trust holds the sender of a message against what is known of that person,
+// and learns from it.
+func (a *account) trust(ctx context.Context, o *open, in *sealed.Inner) error {
+	roster, err := in.SenderRoster()
+	if err != nil {
+		return refusal("the roster cannot be read")
+	}
+	if r, err := in.Record(); err == nil && r != nil {
+		if r.Root() == in.From && r.Valid(time.Now()) == nil {
+			if err := o.box.PinRecord(ctx, in.From, in.SenderRecord); err != nil && !pinRefused(err) {
+				return err
+			}
+		}
+	}
+	known, err := o.record(ctx, in.From)
+	if err != nil {
+		return err
+	}
+	if known == nil || roster.Generation >= known.Roster.Generation {
+		return nil
+	}
+	if !known.Roster.Allows(in.Device, time.Unix(in.Time, 0)) {
+		return refusal("the sending device has been replaced by its owner")
+	}
+	return nil
+}

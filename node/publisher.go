@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+)
+
+// The times of publishing (design 5).
+const (
+	PublishEvery = 12 * time.Hour
+	publishRetry = time.Minute // when nobody took the record
+	publishPause = 5 * time.Second
+)
+
+// publish keeps the account's record in the DHT: at every start, every 12
+// hours, after an unlock and when the node's addresses have changed.
+func (a *account) publish(ctx context.Context) {
+	for {
+		pause := PublishEvery - PublishEvery/10 + rand.N(PublishEvery/5)
+		if err := a.publishOnce(ctx); err != nil {
+			pause = publishRetry
+			if ctx.Err() == nil {
+				a.log.Debug("the record could not be published", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		case <-a.publishNow:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(publishPause): // a start brings several reasons
+			}
+			select {
+			case <-a.publishNow:
+			default:
+			}
+		}
+	}
+}
+
+func (a *account) publishOnce(ctx context.Context) error {
+	raw, err := a.sign(time.Now())
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.record = raw
+	a.mu.Unlock()
+	result, err := a.network.dht.Publish(ctx, raw)
+	if err != nil {
+		return err
+	}
+	a.log.Debug("record published", "acks", result.Acks, "asked", result.Asked)
+	return nil
+}
+
+// sign makes the record of now: a new one when unlocked, else the one that was
+// signed in advance for this week.
+func (a *account) sign(now time.Time) ([]byte, error) {
+	o := a.opened()
+	if o == nil {
+		if raw := a.vault.PresignedAt(now); raw != nil {
+			return raw, nil
+		}
+		return nil, errNoRecord
+	}
+	if o.keys.Roll(now) {
+		if err := a.vault.Save(o.keys); err != nil {
+			return nil, err
+		}
+	}
+	seq, err := a.vault.NextSequence(now)
+	if err != nil {
+		return nil, err
+	}
+	params := identity.RecordParams{
+		Now: now, Sequence: seq, Hosts: []identity.Host{a.network.hostEntry()},
+		Policy: identity.Policy{MaxMessage: sealed.MaxMessage},
+	}
+	raw, err := o.keys.SignRecord(params)
+	if err != nil {
+		return nil, err
+	}
+	ahead, err := o.keys.Presign(params)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.vault.SetPresigned(append([][]byte{raw}, ahead...)); err != nil {
+		return nil, err
+	}
+	return raw, nil
+}
