@@ -78,6 +78,9 @@ func (a *Access) check() error {
 	if len(a.Holder) == 0 || len(a.Holder) > MaxPeer {
 		return fmt.Errorf("access proof: the holder has %d bytes, and 1 to %d are allowed", len(a.Holder), MaxPeer)
 	}
+	if !ValidTime(a.Time) {
+		return errors.New("access proof: it is dated beyond all time")
+	}
 	if len(a.IDs) > MaxAccessIDs {
 		return fmt.Errorf("access proof: it names %d messages, limit %d", len(a.IDs), MaxAccessIDs)
 	}

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"filippo.io/age"
 
 	"github.com/peerpost/peerpost/internal/wire"
 )
@@ -50,6 +53,9 @@ type Keyring struct {
 	leaves    map[Epoch]*Secrets
 	fallbacks []fallback // the newest last; only it has no time of replacement
 	inboxes   map[Public]Epoch
+
+	recipients cache[*age.HybridRecipient] // by hash of the sealing key
+	rosters    cache[*Roster]              // by hash of the signed bytes
 }
 
 type fallback struct {
@@ -123,6 +129,18 @@ func (k *Keyring) Device() Public { return publicOf(k.device) }
 
 // Sign signs payload with the device key and returns the bare signature.
 func (k *Keyring) Sign(c Context, payload []byte) []byte { return Signature(c, k.device, payload) }
+
+// Recipient is the recipient of ks, as KeySet.Recipient makes it. The keyring remembers the last ones, because
+// turning the raw key into what age wants takes as long as a quarter of sealing a small message.
+func (k *Keyring) Recipient(ks KeySet) (*age.HybridRecipient, error) {
+	return k.recipients.get(ks.SealingHash(), ks.Recipient)
+}
+
+// ParseRoster is ParseRoster for the roster of whoever writes to this account. The keyring remembers the last ones
+// that it has verified.
+func (k *Keyring) ParseRoster(b []byte) (*Roster, error) {
+	return k.rosters.get(sha256.Sum256(b), func() (*Roster, error) { return ParseRoster(b) })
+}
 
 // AtRest is the key of the account's files.
 func (k *Keyring) AtRest() *AtRest { return k.atRest }

@@ -42,5 +42,8 @@ func ParseStorageReceipt(b []byte, host ed25519.PublicKey) (StorageReceipt, erro
 	if err := wire.Unmarshal(payload, &r); err != nil {
 		return StorageReceipt{}, fmt.Errorf("storage receipt: %w", err)
 	}
+	if !ValidTime(r.Time) {
+		return StorageReceipt{}, errors.New("storage receipt: it is dated beyond all time")
+	}
 	return r, nil
 }

@@ -156,7 +156,10 @@ func (p *recordPayload) check() error {
 	if p.Version != recordVersion {
 		return fmt.Errorf("version %d is not known", p.Version)
 	}
-	if p.Issued < 0 || p.Expires <= p.Issued {
+	if !ValidTime(p.Issued) || !ValidTime(p.Expires) {
+		return errors.New("is dated beyond all time")
+	}
+	if p.Expires <= p.Issued {
 		return errors.New("expires before it is issued")
 	}
 	if p.Expires-p.Issued > int64(MaxRecordLife/time.Second) {

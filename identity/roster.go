@@ -84,8 +84,11 @@ func (r *Roster) check() error {
 	if len(r.Devices) == 0 || len(r.Devices) > MaxDevices {
 		return fmt.Errorf("roster has %d devices, and 1 to %d are allowed", len(r.Devices), MaxDevices)
 	}
-	for i := 1; i < len(r.Devices); i++ {
-		if bytes.Compare(r.Devices[i-1].Key[:], r.Devices[i].Key[:]) >= 0 {
+	for i := range r.Devices {
+		if !ValidTime(r.Devices[i].From) {
+			return errors.New("roster: a device is dated beyond all time")
+		}
+		if i > 0 && bytes.Compare(r.Devices[i-1].Key[:], r.Devices[i].Key[:]) >= 0 {
 			return errors.New("roster: devices are not in ascending order")
 		}
 	}

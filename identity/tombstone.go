@@ -74,6 +74,9 @@ func (t *Tombstone) Check(now time.Time) error {
 }
 
 func (t *Tombstone) check() error {
+	if !ValidTime(t.Time) {
+		return errors.New("tombstone is dated beyond all time")
+	}
 	if len(t.Items) == 0 || len(t.Items) > MaxTombstoneItems {
 		return fmt.Errorf("tombstone has %d items, and 1 to %d are allowed", len(t.Items), MaxTombstoneItems)
 	}

@@ -35,6 +35,8 @@ const (
 	clearAhead      = 6 // and after it
 
 	vaultVersion    = 1
+	maxFetchKeys    = 64 // 13 epochs, and a fallback set for each year that one is kept
+	maxPresigned    = 16
 	maxAccountFile  = 1 << 10
 	maxLockedFile   = 256 << 10
 	maxSequenceFile = 64
@@ -82,8 +84,14 @@ type Vault struct {
 	locked   lockedPayload
 	sequence uint64
 	keyring  *Keyring            // while unlocked
-	accepted map[string][32]byte // password name → keyed hash of the password that opened it
-	hashKey  [32]byte
+	accepted map[string]accepted // by password name
+	hashKey  [32]byte            // of the hashes in accepted; random for each Vault
+}
+
+// accepted remembers that a password opened a file, for as long as it is that very file.
+type accepted struct {
+	hash [32]byte
+	file fs.FileInfo
 }
 
 type accountPayload struct {
@@ -163,6 +171,9 @@ func CreateVault(dir string, kr *Keyring, local, passwordName, password string, 
 	if err := os.MkdirAll(v.path(passwordDir), 0o700); err != nil {
 		return nil, fmt.Errorf("create account: %w", err)
 	}
+	if err := os.Chmod(dir, 0o700); err != nil { // it may have been there
+		return nil, fmt.Errorf("create account: %w", err)
+	}
 	if err := v.AddPassword(kr, passwordName, password); err != nil {
 		return nil, err
 	}
@@ -176,24 +187,20 @@ func CreateVault(dir string, kr *Keyring, local, passwordName, password string, 
 		return nil, fmt.Errorf("create account: %w", err)
 	}
 	v.keyring = kr
-	v.accepted[passwordName] = v.hash(password)
 	return v, nil
 }
 
 // OpenVault opens the account in dir, locked. It gives fs.ErrNotExist when there is none.
 func OpenVault(dir string, opts ...Option) (*Vault, error) {
 	v := newVault(dir, opts)
-	if err := v.read(accountFile, maxAccountFile, &v.account); err != nil {
+	if err := load(v.path(accountFile), maxAccountFile, &v.account); err != nil {
 		return nil, err
 	}
-	if v.account.Version != vaultVersion || checkLocal(v.account.Local) != nil {
-		return nil, fmt.Errorf("open account: %s is not valid", v.path(accountFile))
-	}
-	if err := v.read(lockedFile, maxLockedFile, &v.locked); err != nil {
+	if err := load(v.path(lockedFile), maxLockedFile, &v.locked); err != nil {
 		return nil, err
 	}
 	var s sequencePayload
-	if err := v.read(sequenceFile, maxSequenceFile, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := load(v.path(sequenceFile), maxSequenceFile, &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	v.sequence = s.Last
@@ -204,7 +211,7 @@ func newVault(dir string, opts []Option) *Vault {
 	v := &Vault{
 		dir:        dir,
 		workFactor: DefaultWorkFactor,
-		accepted:   map[string][32]byte{},
+		accepted:   map[string]accepted{},
 		locked:     lockedPayload{Version: vaultVersion},
 	}
 	rand.Read(v.hashKey[:])
@@ -282,6 +289,9 @@ func (v *Vault) SetPresigned(records [][]byte) error {
 	}
 	next := v.locked
 	next.Records = slices.Clone(records)
+	if err := next.check(); err != nil {
+		return fmt.Errorf("save account: %w", err)
+	}
 	return v.saveLocked(next)
 }
 
@@ -324,13 +334,13 @@ func (v *Vault) Unlock(password string) (*Keyring, string, error) {
 	if kr, name, ok := v.recall(password); ok {
 		return kr, name, nil // accepted while this call waited
 	}
-	infos, err := v.passwords()
+	files, err := v.passwords()
 	if err != nil {
 		return nil, "", fmt.Errorf("unlock: %w", err)
 	}
 	var unreadable error
-	for _, info := range infos {
-		account, err := v.unwrap(info.Name, password)
+	for _, f := range files {
+		account, err := v.unwrap(f.name, password)
 		if errors.Is(err, ErrPassword) {
 			continue
 		}
@@ -338,11 +348,11 @@ func (v *Vault) Unlock(password string) (*Keyring, string, error) {
 			unreadable = errors.Join(unreadable, err)
 			continue
 		}
-		kr, err := v.open(info.Name, password, account)
+		kr, err := v.open(f, password, account)
 		if err != nil {
 			return nil, "", fmt.Errorf("unlock: %w", err)
 		}
-		return kr, info.Name, nil
+		return kr, f.name, nil
 	}
 	if unreadable != nil {
 		return nil, "", fmt.Errorf("unlock: %w; and some could not be tried: %w", ErrPassword, unreadable)
@@ -373,12 +383,22 @@ func (v *Vault) recall(password string) (*Keyring, string, bool) {
 		return nil, "", false
 	}
 	h := v.hash(password)
-	for name, accepted := range v.accepted {
-		if hmac.Equal(h[:], accepted[:]) {
+	for name, a := range v.accepted {
+		if hmac.Equal(h[:], a.hash[:]) {
+			if !v.unchanged(name, a.file) {
+				delete(v.accepted, name)
+				return nil, "", false
+			}
 			return v.keyring, name, true
 		}
 	}
 	return nil, "", false
+}
+
+// unchanged tells whether the file of a password is the one it was.
+func (v *Vault) unchanged(name string, was fs.FileInfo) bool {
+	is, err := os.Lstat(v.passwordPath(name))
+	return err == nil && os.SameFile(is, was) && is.ModTime().Equal(was.ModTime())
 }
 
 func (v *Vault) hash(password string) [32]byte {
@@ -412,10 +432,10 @@ func (v *Vault) unwrap(name, password string) (account [32]byte, err error) {
 }
 
 // open makes the account unlocked, unless the password was removed while scrypt ran.
-func (v *Vault) open(name, password string, account [32]byte) (*Keyring, error) {
+func (v *Vault) open(f passwordFile, password string, account [32]byte) (*Keyring, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, err := os.Lstat(v.passwordPath(name)); err != nil {
+	if !v.unchanged(f.name, f.info) {
 		return nil, ErrPassword
 	}
 	if v.keyring == nil {
@@ -439,7 +459,7 @@ func (v *Vault) open(name, password string, account [32]byte) (*Keyring, error) 
 	} else if v.keyring.accountSeed != account {
 		return nil, errors.New("app password belongs to another account key")
 	}
-	v.accepted[name] = v.hash(password)
+	v.accepted[f.name] = accepted{hash: v.hash(password), file: f.info}
 	return v.keyring, nil
 }
 
@@ -491,15 +511,28 @@ func (k *Keyring) clearKeys(now time.Time) []fetchPayload {
 func (v *Vault) Passwords() ([]PasswordInfo, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.passwords()
+	files, err := v.passwords()
+	if err != nil {
+		return nil, fmt.Errorf("list app passwords: %w", err)
+	}
+	var out []PasswordInfo
+	for _, f := range files {
+		out = append(out, PasswordInfo{Name: f.name, Created: f.info.ModTime()})
+	}
+	return out, nil
 }
 
-func (v *Vault) passwords() ([]PasswordInfo, error) {
+type passwordFile struct {
+	name string // of the password
+	info fs.FileInfo
+}
+
+func (v *Vault) passwords() ([]passwordFile, error) {
 	entries, err := os.ReadDir(v.path(passwordDir))
 	if err != nil {
 		return nil, err
 	}
-	var out []PasswordInfo
+	var out []passwordFile
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), passwordExt)
 		if !ok || checkPasswordName(name) != nil {
@@ -512,9 +545,13 @@ func (v *Vault) passwords() ([]PasswordInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, PasswordInfo{Name: name, Created: info.ModTime()})
+		out = append(out, passwordFile{name, info})
 	}
 	return out, nil
+}
+
+func hasPassword(files []passwordFile, name string) bool {
+	return slices.ContainsFunc(files, func(f passwordFile) bool { return f.name == name })
 }
 
 // AddPassword wraps the account key of kr under another app password. The name has 1 to 32 lower-case letters,
@@ -549,14 +586,14 @@ func (v *Vault) AddPassword(kr *Keyring, name, password string) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	infos, err := v.passwords()
+	files, err := v.passwords()
 	if err != nil {
 		return fmt.Errorf("add app password: %w", err)
 	}
-	if len(infos) >= MaxPasswords {
-		return fmt.Errorf("add app password: there are %d already, which is the limit", len(infos))
+	if len(files) >= MaxPasswords {
+		return fmt.Errorf("add app password: there are %d already, which is the limit", len(files))
 	}
-	if slices.ContainsFunc(infos, func(i PasswordInfo) bool { return i.Name == name }) {
+	if hasPassword(files, name) {
 		return fmt.Errorf("%w: %s is taken", ErrPasswordName, name)
 	}
 	if err := writeFile(v.passwordPath(name), wrapped.Bytes()); err != nil {
@@ -570,14 +607,14 @@ func (v *Vault) AddPassword(kr *Keyring, name, password string) error {
 func (v *Vault) RemovePassword(name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	infos, err := v.passwords()
+	files, err := v.passwords()
 	if err != nil {
 		return fmt.Errorf("remove app password: %w", err)
 	}
-	if !slices.ContainsFunc(infos, func(i PasswordInfo) bool { return i.Name == name }) {
+	if !hasPassword(files, name) {
 		return fmt.Errorf("%w: there is no %q", ErrPasswordName, name)
 	}
-	if len(infos) == 1 {
+	if len(files) == 1 {
 		return ErrLastPassword
 	}
 	delete(v.accepted, name)
@@ -637,13 +674,53 @@ func (v *Vault) saveSequence(last uint64) error {
 	return nil
 }
 
-func (v *Vault) read(name string, limit int, into any) error {
-	b, err := readFile(v.path(name), limit)
+// payload is what one of the files in clear holds.
+type payload interface {
+	check() error
+}
+
+// load reads a file in clear.
+func load(path string, limit int, into payload) error {
+	b, err := readFile(path, limit)
 	if err != nil {
 		return fmt.Errorf("open account: %w", err)
 	}
+	if err := parse(b, into); err != nil {
+		return fmt.Errorf("open account: %s: %w", path, err)
+	}
+	return nil
+}
+
+func parse(b []byte, into payload) error {
 	if err := wire.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("open account: %s: %w", v.path(name), err)
+		return err
+	}
+	return into.check()
+}
+
+func (p *accountPayload) check() error {
+	if p.Version != vaultVersion {
+		return fmt.Errorf("version %d is not known", p.Version)
+	}
+	if !ValidTime(p.Created) {
+		return errors.New("dated beyond all time")
+	}
+	return checkLocal(p.Local)
+}
+
+func (p *lockedPayload) check() error {
+	if p.Version != vaultVersion {
+		return fmt.Errorf("version %d is not known", p.Version)
+	}
+	if len(p.Fetch) > maxFetchKeys || len(p.Records) > maxPresigned {
+		return fmt.Errorf("%d fetch keys and %d records, limits %d and %d", len(p.Fetch), len(p.Records), maxFetchKeys, maxPresigned)
+	}
+	return nil
+}
+
+func (p *sequencePayload) check() error {
+	if p.Version != vaultVersion {
+		return fmt.Errorf("version %d is not known", p.Version)
 	}
 	return nil
 }

@@ -24,21 +24,22 @@ const (
 // Inner is what the sender signs. Seal fills in the fields that bind it to its sender, its keys and its outer part;
 // Open has checked all of them.
 type Inner struct {
-	Kind        Kind            `cbor:"1,keyasint"`
-	From        identity.Root   `cbor:"2,keyasint"` // by Seal
-	Device      identity.Public `cbor:"3,keyasint"` // by Seal
-	Roster      []byte          `cbor:"4,keyasint"` // by Seal: signed by From, names Device
-	To          identity.Root   `cbor:"5,keyasint"`
-	SealingHash [32]byte        `cbor:"6,keyasint"` // by Seal: SHA-256 of the sealing key used
-	Inbox       identity.Public `cbor:"7,keyasint"` // by Seal: as in the outer part
-	Epoch       identity.Epoch  `cbor:"8,keyasint"` // by Seal: as in the outer part
-	MessageID   [16]byte        `cbor:"9,keyasint"` // random; stays when the message is sealed again
-	Time        int64           `cbor:"10,keyasint"`
-	Expiry      identity.Day    `cbor:"11,keyasint"` // as in the outer part
-	Recipient   string          `cbor:"12,keyasint"` // local part of the envelope recipient; empty but for mail
+	Kind         Kind            `cbor:"1,keyasint"`
+	From         identity.Root   `cbor:"2,keyasint"` // by Seal
+	Device       identity.Public `cbor:"3,keyasint"` // by Seal
+	Roster       []byte          `cbor:"4,keyasint"` // by Seal: signed by From, names Device
+	To           identity.Root   `cbor:"5,keyasint"`
+	SealingHash  [32]byte        `cbor:"6,keyasint"`            // by Seal: SHA-256 of the sealing key used
+	Inbox        identity.Public `cbor:"7,keyasint"`            // by Seal: as in the outer part
+	Epoch        identity.Epoch  `cbor:"8,keyasint"`            // by Seal: as in the outer part
+	MessageID    [16]byte        `cbor:"9,keyasint"`            // random; stays when the message is sealed again
+	Time         int64           `cbor:"10,keyasint"`           // Unix seconds
+	Expiry       identity.Day    `cbor:"11,keyasint"`           // as in the outer part
+	Recipient    string          `cbor:"12,keyasint"`           // local part of the envelope recipient; empty but for mail
+	BodyHash     [32]byte        `cbor:"13,keyasint"`           // by Seal: SHA-256 of Body
+	SenderRecord []byte          `cbor:"14,keyasint,omitempty"` // the sender's record, when it may be new to the recipient
 
-	SenderRecord []byte `cbor:"13,keyasint,omitempty"` // the sender's record, when it may be new to the recipient
-	Body         []byte `cbor:"14,keyasint"`           // last, so that it need not be moved
+	Body []byte `cbor:"-"` // what Kind says
 }
 
 // SenderRoster is the roster that the message is signed under. Whether a newer one is known is the caller's to check
@@ -81,6 +82,9 @@ func (in *Inner) check() error {
 	}
 	if len(in.Body) > limit {
 		return fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(in.Body), limit)
+	}
+	if !identity.ValidTime(in.Time) {
+		return errors.New("it is dated beyond all time")
 	}
 	if in.Expiry > identity.DayAt(time.Unix(in.Time, 0).Add(identity.MessageLife)) {
 		return errors.New("it expires too long after its date")

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"filippo.io/age"
@@ -56,18 +55,20 @@ func Seal(kr *identity.Keyring, in *Inner, to identity.KeySet, e identity.Epoch)
 	}
 	in.From, in.Device, in.Roster = kr.Root(), kr.Device(), kr.Roster().Bytes()
 	in.SealingHash, in.Inbox, in.Epoch = to.SealingHash(), to.Inbox(), e
+	in.BodyHash = sha256.Sum256(in.Body)
 	if err := in.check(); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	recipient, err := to.Recipient()
+	recipient, err := kr.Recipient(to)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	payload, err := wire.Marshal(in)
+	fields, err := wire.Marshal(in)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	body, err := encrypt(recipient, payload, kr.Sign(identity.ContextMessage, payload))
+	signed := wire.JoinSigned(fields, kr.Sign(identity.ContextMessage, fields))
+	body, err := encrypt(recipient, signed, in.Body)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
@@ -86,13 +87,13 @@ func Seal(kr *identity.Keyring, in *Inner, to identity.KeySet, e identity.Epoch)
 	}, nil
 }
 
-// encrypt writes length, signed payload and padding as an age file.
-func encrypt(to age.Recipient, payload, signature []byte) ([]byte, error) {
-	head, middle := wire.SignedParts(len(payload))
-	signed := len(head) + len(payload) + len(middle) + len(signature)
-	padded := Padme(lengthSize + signed)
+// encrypt writes length, inner part and padding as an age file.
+func encrypt(to age.Recipient, signed, mail []byte) ([]byte, error) {
+	head, middle := wire.PairParts(len(signed), len(mail))
+	size := len(head) + len(signed) + len(middle) + len(mail)
+	padded := Padme(lengthSize + size)
 	var length [lengthSize]byte
-	binary.BigEndian.PutUint32(length[:], uint32(signed))
+	binary.BigEndian.PutUint32(length[:], uint32(size))
 
 	var out bytes.Buffer
 	out.Grow(padded + padded>>12 + maxHeader) // age adds 16 bytes to each 64 KiB
@@ -100,8 +101,8 @@ func encrypt(to age.Recipient, payload, signature []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	zeros := make([]byte, padded-lengthSize-signed)
-	for _, part := range [][]byte{length[:], head, payload, middle, signature, zeros} {
+	zeros := make([]byte, padded-lengthSize-size)
+	for _, part := range [][]byte{length[:], head, signed, middle, mail, zeros} {
 		if _, err := w.Write(part); err != nil {
 			return nil, err
 		}
@@ -138,22 +139,15 @@ func OpenAt(kr *identity.Keyring, m *Message, now time.Time) (*Inner, error) {
 	if o.Epoch != epoch || o.Delete != keys.Delete {
 		return nil, fmt.Errorf("%w: the outer part names another epoch or delete key than the inbox has", ErrBinding)
 	}
-	signed, err := decrypt(secrets.Sealing(), m.Body)
+	plain, err := decrypt(secrets.Sealing(), m.Body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	payload, signature, err := wire.SplitSigned(signed)
+	in, fields, signature, err := parsePlaintext(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	var in Inner
-	if err := wire.Unmarshal(payload, &in); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if err := in.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if err := in.proven(payload, signature); err != nil {
+	if err := in.proven(kr, fields, signature); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForged, err)
 	}
 	switch {
@@ -170,13 +164,45 @@ func OpenAt(kr *identity.Keyring, m *Message, now time.Time) (*Inner, error) {
 	case in.Time > now.Add(identity.ClockTolerance).Unix():
 		return nil, ErrFuture
 	}
-	return &in, nil
+	return in, nil
+}
+
+// parsePlaintext reads a plaintext and checks all that needs no key: padding, encoding, limits, the hash of the mail.
+// The mail is not copied, it lies inside plain. The signature over the fields is still to be verified.
+func parsePlaintext(plain []byte) (in *Inner, fields, signature []byte, err error) {
+	inner, err := unpad(plain)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	signed, mail, err := wire.SplitPair(inner)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("inner part: %w", err)
+	}
+	if len(signed) > MaxInner {
+		return nil, nil, nil, fmt.Errorf("inner part: %d bytes beside the mail, limit %d", len(signed), MaxInner)
+	}
+	fields, signature, err = wire.SplitSigned(signed)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("inner part: %w", err)
+	}
+	in = new(Inner)
+	if err := wire.Unmarshal(fields, in); err != nil {
+		return nil, nil, nil, fmt.Errorf("inner part: %w", err)
+	}
+	if sha256.Sum256(mail) != in.BodyHash {
+		return nil, nil, nil, errors.New("inner part: the mail is not the one that was signed")
+	}
+	in.Body = mail
+	if err := in.check(); err != nil {
+		return nil, nil, nil, fmt.Errorf("inner part: %w", err)
+	}
+	return in, fields, signature, nil
 }
 
 // proven checks that the roster is signed by the sender's root, that it names the device, and that the device has
-// signed the payload.
-func (in *Inner) proven(payload, signature []byte) error {
-	roster, err := identity.ParseRoster(in.Roster)
+// signed the fields.
+func (in *Inner) proven(kr *identity.Keyring, fields, signature []byte) error {
+	roster, err := kr.ParseRoster(in.Roster)
 	if err != nil {
 		return err
 	}
@@ -186,11 +212,10 @@ func (in *Inner) proven(payload, signature []byte) error {
 	if !roster.Allows(in.Device, time.Unix(in.Time, 0)) {
 		return errors.New("the device is not in the roster")
 	}
-	return identity.VerifySignature(identity.ContextMessage, in.Device, payload, signature)
+	return identity.VerifySignature(identity.ContextMessage, in.Device, fields, signature)
 }
 
-// decrypt opens the age file and returns the signed inner part, after all of the file is authenticated and the
-// padding checked.
+// decrypt opens the age file, all of it: nothing is released before its last byte is authenticated.
 func decrypt(id age.Identity, body []byte) ([]byte, error) {
 	if err := checkHeader(body); err != nil {
 		return nil, err
@@ -201,13 +226,13 @@ func decrypt(id age.Identity, body []byte) ([]byte, error) {
 	}
 	var plain bytes.Buffer
 	plain.Grow(len(body))
-	if _, err := io.Copy(&plain, r); err != nil {
+	if _, err := plain.ReadFrom(r); err != nil {
 		return nil, fmt.Errorf("age: %w", err)
 	}
-	return unpad(plain.Bytes())
+	return plain.Bytes(), nil
 }
 
-// unpad takes the signed inner part out of a plaintext.
+// unpad takes the inner part out of a plaintext.
 func unpad(plain []byte) ([]byte, error) {
 	if len(plain) < minPlaintext {
 		return nil, errors.New("plaintext is shorter than any that was padded")
@@ -216,8 +241,8 @@ func unpad(plain []byte) ([]byte, error) {
 	if n > uint64(len(plain)-lengthSize) {
 		return nil, errors.New("plaintext is shorter than it says")
 	}
-	signed, padding := plain[lengthSize:lengthSize+n], plain[lengthSize+n:]
-	if len(plain) != Padme(lengthSize+len(signed)) {
+	inner, padding := plain[lengthSize:lengthSize+n], plain[lengthSize+n:]
+	if len(plain) != Padme(lengthSize+len(inner)) {
 		return nil, errors.New("padding has another length than it must")
 	}
 	for _, b := range padding {
@@ -225,5 +250,5 @@ func unpad(plain []byte) ([]byte, error) {
 			return nil, errors.New("padding is not zero")
 		}
 	}
-	return signed, nil
+	return inner, nil
 }

@@ -1,10 +1,12 @@
 package sealed
 
 import (
+	"errors"
 	"fmt"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/internal/wire"
 )
 
@@ -70,6 +72,9 @@ func (r *Receipt) check() error {
 		return fmt.Errorf("receipt has %d items, and 1 to %d are allowed", len(r.Items), MaxReceiptItems)
 	}
 	for _, i := range r.Items {
+		if !identity.ValidTime(i.Time) {
+			return errors.New("receipt: an item is dated beyond all time")
+		}
 		if i.Status < StatusDelivered || i.Status > StatusDisplayed {
 			return fmt.Errorf("receipt: status %d is not known", i.Status)
 		}

@@ -16,49 +16,62 @@ type Signed struct {
 	Signature []byte
 }
 
+// SplitSigned takes the encoding of a Signed apart without copying: both results lie inside b. It accepts exactly
+// what Marshal writes for a Signed with a signature of SignatureSize bytes.
+func SplitSigned(b []byte) (payload, signature []byte, err error) {
+	payload, signature, err = SplitPair(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("decode signed: %w", err)
+	}
+	if len(signature) != SignatureSize {
+		return nil, nil, fmt.Errorf("decode signed: signature of %d bytes instead of %d", len(signature), SignatureSize)
+	}
+	return payload, signature, nil
+}
+
+// JoinSigned returns the encoding of Signed{payload, signature}.
+func JoinSigned(payload, signature []byte) []byte { return JoinPair(payload, signature) }
+
+// The first byte of an encoding holds the major type in its upper three bits (RFC 8949, section 3).
 const (
 	majorBytes = 2 << 5
 	majorArray = 4 << 5
 )
 
-// SplitSigned takes the encoding of a Signed apart without copying: both results lie inside b. It accepts exactly
-// what Marshal writes for a Signed with a signature of SignatureSize bytes.
-func SplitSigned(b []byte) (payload, signature []byte, err error) {
+// SplitPair takes an array of two byte strings apart without copying: both results lie inside b. It accepts exactly
+// what JoinPair writes.
+func SplitPair(b []byte) (first, second []byte, err error) {
 	if len(b) == 0 || b[0] != majorArray|2 {
-		return nil, nil, errors.New("decode signed: not an array of two")
+		return nil, nil, errors.New("not an array of two")
 	}
-	payload, rest, err := splitBytes(b[1:])
+	first, rest, err := splitBytes(b[1:])
 	if err != nil {
-		return nil, nil, fmt.Errorf("decode signed payload: %w", err)
+		return nil, nil, fmt.Errorf("first element: %w", err)
 	}
-	signature, rest, err = splitBytes(rest)
+	second, rest, err = splitBytes(rest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("decode signature: %w", err)
-	}
-	if len(signature) != SignatureSize {
-		return nil, nil, fmt.Errorf("decode signature: %d bytes instead of %d", len(signature), SignatureSize)
+		return nil, nil, fmt.Errorf("second element: %w", err)
 	}
 	if len(rest) > 0 {
-		return nil, nil, errors.New("decode signed: trailing bytes")
+		return nil, nil, errors.New("trailing bytes")
 	}
-	return payload, signature, nil
+	return first, second, nil
 }
 
-// SignedParts returns what stands before, between and after the payload and the signature of a Signed: its encoding
-// is head, payload, middle, signature. So a large payload can be written out without being copied together.
-func SignedParts(payload int) (head, middle []byte) {
-	head = appendBytesHead([]byte{majorArray | 2}, uint64(payload))
-	return head, appendBytesHead(nil, SignatureSize)
-}
-
-// JoinSigned returns the encoding of Signed{payload, signature}.
-func JoinSigned(payload, signature []byte) []byte {
-	head, middle := SignedParts(len(payload))
-	b := make([]byte, 0, len(head)+len(payload)+len(middle)+len(signature))
+// JoinPair returns the encoding of an array of two byte strings.
+func JoinPair(first, second []byte) []byte {
+	head, middle := PairParts(len(first), len(second))
+	b := make([]byte, 0, len(head)+len(first)+len(middle)+len(second))
 	b = append(b, head...)
-	b = append(b, payload...)
+	b = append(b, first...)
 	b = append(b, middle...)
-	return append(b, signature...)
+	return append(b, second...)
+}
+
+// PairParts returns what stands before and between two byte strings of these lengths in their JoinPair, so that large
+// ones can be written out without being copied together.
+func PairParts(first, second int) (head, middle []byte) {
+	return appendBytesHead([]byte{majorArray | 2}, uint64(first)), appendBytesHead(nil, uint64(second))
 }
 
 // splitBytes cuts a byte string off the front of b. The length must be in its shortest form.
