@@ -138,3 +138,24 @@ func (f *figures) Collect(c chan<- prometheus.Metric) {
 		gauge(f.outbox, float64(sums[s]), s.String())
 	}
 }
+
+// Control is the node as the command sees it, for callers in the same process.
+func (n *Node) Control() control.Node { return controlled{n} }
+
+// Mailbox gives an account's mail to whoever has one of its app passwords.
+func (n *Node) Mailbox(ctx context.Context, user, password string) (*mailbox.Mailbox, error) {
+	_, o, err := n.login(ctx, user, password)
+	if err != nil {
+		return nil, err
+	}
+	return o.box, nil
+}
+
+// Addresses is where other nodes reach this one: multiaddrs with its peer id.
+func (n *Node) Addresses() []string {
+	var all []string
+	for _, a := range n.host.Addrs() {
+		all = append(all, a.String()+"/p2p/"+n.host.ID().String())
+	}
+	return all
+}
