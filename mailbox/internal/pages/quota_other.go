@@ -1,0 +1,7 @@
+//go:build !unix
+
+package pages
+
+import "syscall"
+
+const errQuota = syscall.ENOSPC
