@@ -1,6 +1,7 @@
 package mime
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/peerpost/peerpost/internal/mail"
@@ -29,8 +30,8 @@ func Decode(r io.ReaderAt, p *mail.Part) (io.Reader, bool) {
 // alphabet. Padding ends a group, not the text: some senders join several.
 type base64Reader struct {
 	r    io.Reader
-	in   [3 << 10]byte
-	out  [3<<10 + 3]byte
+	in   [32 << 10]byte
+	out  [24<<10 + 3]byte
 	rest []byte // of out
 	bits uint32
 	n    int // digits in bits, below 4
@@ -120,13 +121,20 @@ func (q *qpReader) Read(p []byte) (int, error) {
 func (q *qpReader) decode(line []byte) []byte {
 	end := line[len(line)-eol(line):]
 	line = line[:len(line)-len(end)]
-	if len(end) > 0 || q.in.offset() == q.in.size {
+	last := len(end) > 0 || q.in.offset() == q.in.size
+	if !last { // a piece of a very long line: what may be half of something waits for the next
+		if i := bytes.LastIndexAny(line[len(line)-3:], "=\r"); i >= 0 {
+			q.in.back(3 - i)
+			line = line[:len(line)-3+i]
+		}
+	}
+	if last {
 		// Blanks that end a line were added on the way (RFC 2045, 6.7).
 		for len(line) > 0 && (line[len(line)-1] == ' ' || line[len(line)-1] == '\t') {
 			line = line[:len(line)-1]
 		}
 	}
-	if n := len(line); n > 0 && line[n-1] == '=' && (len(end) > 0 || q.in.offset() == q.in.size) {
+	if n := len(line); n > 0 && line[n-1] == '=' && last {
 		line, end = line[:n-1], nil // a soft line break
 	}
 	out := q.buf[:0]

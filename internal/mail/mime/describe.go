@@ -234,9 +234,13 @@ func (b *budget) params(list []mail.Param) []mail.Param {
 		n := len(p.Name) + len(p.Value) + overhead
 		if n > b.text {
 			b.text = 0
-			return list[:i:i]
+			list = list[:i:i]
+			break
 		}
 		b.text -= n
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	return list
 }

@@ -85,8 +85,12 @@ func lineEnd(b []byte) int {
 	return len(b)
 }
 
+// maxName is the length in bytes of the longest name of a field, blanks before the colon included.
+const maxName = 500
+
 // fieldName returns the place of the colon when a line begins a field, else 0.
 func fieldName(line []byte) int {
+	line = line[:min(len(line), maxName+1)]
 	for i, c := range line {
 		switch {
 		case c == ':':
@@ -233,11 +237,11 @@ func SelectFields(msg []byte, names []string, not bool) []byte {
 const foldAt = 78
 
 // Prepend returns the message with fields put before its header, in the order
-// given, folded where long. A line end within a value becomes a blank.
+// given, as AppendField writes them.
 func Prepend(msg []byte, fields ...Field) []byte {
 	out := make([]byte, 0, len(msg)+128*len(fields))
 	for _, f := range fields {
-		out = appendField(out, f)
+		out = AppendField(out, f)
 	}
 	if header, _ := Split(msg); len(header) == 0 {
 		out = append(out, "\r\n"...)
@@ -245,7 +249,9 @@ func Prepend(msg []byte, fields ...Field) []byte {
 	return append(out, msg...)
 }
 
-func appendField(out []byte, f Field) []byte {
+// AppendField appends a field to a header, folded at blanks where it is long. A
+// line end or NUL within the value becomes a blank, runs of blanks become one.
+func AppendField(out []byte, f Field) []byte {
 	start := len(out)
 	out = append(out, f.Name...)
 	out = append(out, ':')

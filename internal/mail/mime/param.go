@@ -14,7 +14,7 @@ import (
 // under its name, with a "*" when it is encoded: name*=charset'language'text.
 func splitParams(s string) (value string, params []mail.Param) {
 	value, s = cutParam(s)
-	value = strings.TrimSpace(dropComment(value))
+	value = dropComment(strings.TrimSpace(value))
 	pieces := false
 	for tries := 0; s != "" && len(params) < MaxParams && tries < 2*MaxParams; tries++ {
 		var one string

@@ -67,6 +67,7 @@ func (p *parser) parse() (*Index, error) {
 	root := &mail.Part{}
 	p.parts = 1
 	p.stack = append(p.stack, frame{part: root, inHeader: true, isMessage: true})
+	split := false // the last piece ended between CR and perhaps LF
 	for {
 		at := p.in.offset()
 		piece, first := p.in.next()
@@ -78,9 +79,14 @@ func (p *parser) parse() (*Index, error) {
 		} else if p.top().inHeader {
 			piece = p.headerLine(piece, at, first)
 		}
-		if p.eol = eol(piece); p.eol > 0 {
+		p.eol = eol(piece)
+		if p.eol == 1 && len(piece) == 1 && split {
+			p.eol = 2
+		}
+		if p.eol > 0 {
 			p.newlines++
 		}
+		split = len(piece) > 0 && piece[len(piece)-1] == '\r'
 	}
 	if p.in.err != nil {
 		return nil, p.in.err
@@ -260,7 +266,11 @@ func makePlain(p *mail.Part) {
 }
 
 func without(params []mail.Param, names ...string) []mail.Param {
-	return slices.DeleteFunc(params, func(p mail.Param) bool { return slices.Contains(names, p.Name) })
+	params = slices.DeleteFunc(params, func(p mail.Param) bool { return slices.Contains(names, p.Name) })
+	if len(params) == 0 {
+		return nil
+	}
+	return params
 }
 
 func isMessage(p *mail.Part) bool {
