@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/peerpost/peerpost/node/control"
+)
+
+// newAccount is the flags of the commands that make an account.
+type newAccount struct {
+	name, passwordFile, passwordName string
+	json                             bool
+}
+
+func (n *newAccount) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&n.passwordFile, "password-file", "", "`file` with the app password to use (- is standard input); a strong one is made otherwise")
+	cmd.Flags().StringVar(&n.passwordName, "password-name", "", "`name` of the app password, such as the program that uses it (default \"first\")")
+	jsonFlag(cmd, &n.json)
+}
+
+func (m *Main) initCommand() *cobra.Command {
+	var n newAccount
+	cmd := &cobra.Command{
+		Use:   "init --account NAME",
+		Short: "Make the first account without starting a node",
+		Long: `Make the first account without starting a node. NAME is what stands before the
+@ of the address. The recovery words, and the app password unless it was given,
+are printed this once.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			have, err := m.Nodes.Accounts(cmd.Context(), m.home)
+			if err != nil {
+				return err
+			}
+			if len(have) > 0 {
+				return &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0], Hint: "`peerpost account add` makes another one"}
+			}
+			return m.make(cmd.Context(), n, "")
+		},
+	}
+	cmd.Flags().StringVar(&n.name, "account", "", "`name` before the @ of the address")
+	cmd.MarkFlagRequired("account") // fails only without the flag
+	n.flags(cmd)
+	return cmd
+}
+
+func (m *Main) accountCommand() *cobra.Command {
+	var n newAccount
+	add := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Make another account",
+		Long: `Make another account, in the running node if there is one. NAME is what stands
+before the @ of the address. The recovery words, and the app password unless it
+was given, are printed this once.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n.name = args[0]
+			return m.make(cmd.Context(), n, "")
+		},
+	}
+	n.flags(add)
+
+	var asJSON bool
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the accounts",
+		Long:  "List the accounts. What is in them is shown when the node runs.",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return m.listAccounts(cmd.Context(), asJSON) },
+	}
+	jsonFlag(list, &asJSON)
+	return group("account", "Make and list accounts", add, list)
+}
+
+func (m *Main) restoreCommand() *cobra.Command {
+	var n newAccount
+	var wordsFile string
+	cmd := &cobra.Command{
+		Use:   "restore --account NAME",
+		Short: "Get an account back from its recovery words",
+		Long: `Get an account back from its recovery words: the same address with new keys.
+Mail that was under way to the old keys is sealed again by its senders. Mail
+that had arrived comes back from a backup only. The words are asked for, or read
+from a file.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			words, err := m.words(cmd.Context(), wordsFile, n.passwordFile)
+			if err != nil {
+				return err
+			}
+			return m.make(cmd.Context(), n, words)
+		},
+	}
+	cmd.Flags().StringVar(&n.name, "account", "", "`name` before the @ of the address, as it was")
+	cmd.MarkFlagRequired("account") // fails only without the flag
+	cmd.Flags().StringVar(&wordsFile, "words-file", "", "`file` with the recovery words (- is standard input)")
+	n.flags(cmd)
+	return cmd
+}
+
+// words reads the recovery words, with or without their numbers.
+func (m *Main) words(ctx context.Context, file, passwordFile string) (string, error) {
+	if file == "-" && passwordFile == "-" {
+		return "", usage(errors.New("words and password cannot both come from standard input"))
+	}
+	text, ok := "", true
+	var err error
+	if file != "" {
+		err = m.reading(file, func(in io.Reader) error {
+			b, err := io.ReadAll(in)
+			text = string(b)
+			return err
+		})
+	} else {
+		text, ok, err = m.ask(ctx, "The recovery words in their order, on one line: ", false)
+	}
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", usage(errors.New("there is no terminal to ask for the recovery words, and no --words-file"))
+	}
+	var words []string
+	for word := range strings.FieldsSeq(strings.ToLower(text)) {
+		if word = strings.TrimFunc(word, func(r rune) bool { return !unicode.IsLetter(r) }); word != "" {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, " "), nil
+}
+
+// make makes an account, in the running node if there is one, and prints it.
+func (m *Main) make(ctx context.Context, n newAccount, words string) error {
+	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Words: words}
+	if n.passwordFile != "" {
+		var err error
+		if a.Password, err = m.readSecret(n.passwordFile); err != nil {
+			return err
+		}
+	}
+	p := m.progress()
+	p.set("making keys ...")
+	created, err := m.add(ctx, a)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if n.json {
+		return m.json(created)
+	}
+	return m.printCreated(created, words != "")
+}
+
+func (m *Main) add(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {
+	c, err := m.dial(ctx)
+	if errors.Is(err, control.ErrNoNode) {
+		return m.Nodes.AddAccount(ctx, m.home, a)
+	}
+	if err != nil {
+		return control.CreatedAccount{}, err
+	}
+	defer c.Close()
+	return c.AddAccount(ctx, a)
+}
+
+// wordsPerLine is how many recovery words stand on a line of print.
+const wordsPerLine = 4
+
+// printCreated prints a new account with its secrets.
+func (m *Main) printCreated(a control.CreatedAccount, restored bool) error {
+	var b strings.Builder
+	what := "Your new account"
+	if restored {
+		what = "Your account is back, with new keys"
+	}
+	fmt.Fprintf(&b, "%s:\n\n  address       %s\n", what, line(a.Address))
+	if a.Password != "" {
+		fmt.Fprintf(&b, "  app password  %s   (for the mail client; shown this once)\n", line(a.Password))
+	}
+	if a.Words != "" {
+		b.WriteString(`
+RECOVERY WORDS: WRITE THEM DOWN NOW, ON PAPER
+They are shown this once. Who has them has the address; without them a lost disk
+is a lost address.
+
+`)
+		for i, w := range strings.Fields(a.Words) {
+			fmt.Fprintf(&b, "  %2d. %-10s", i+1, line(w))
+			if i%wordsPerLine == wordsPerLine-1 {
+				b.WriteString("\n")
+			}
+		}
+	}
+	b.WriteString("\n")
+	_, err := m.Stdout.Write([]byte(b.String()))
+	return err
+}
+
+// accounts lists the accounts by the running node, or by the home when none runs.
+func (m *Main) accounts(ctx context.Context) (list []control.AccountStatus, running bool, err error) {
+	c, err := m.dial(ctx)
+	if err == nil {
+		defer c.Close()
+		st, err := c.Status(ctx)
+		return st.Accounts, true, err
+	}
+	if !errors.Is(err, control.ErrNoNode) {
+		return nil, false, err
+	}
+	addresses, err := m.Nodes.Accounts(ctx, m.home)
+	if err != nil {
+		return nil, false, err
+	}
+	list = []control.AccountStatus{}
+	for _, a := range addresses {
+		list = append(list, control.AccountStatus{Address: a, Locked: true})
+	}
+	return list, false, nil
+}
+
+var errNoAccount = &control.Error{Code: control.CodeNotFound, Message: "this home has no account", Hint: "make one with `peerpost init --account NAME`, or let `peerpost up` do it"}
+
+func (m *Main) listAccounts(ctx context.Context, asJSON bool) error {
+	list, running, err := m.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return m.json(list)
+	}
+	if len(list) == 0 {
+		return errNoAccount
+	}
+	if !running {
+		rows := [][]string{{"ADDRESS"}}
+		for _, a := range list {
+			rows = append(rows, []string{a.Address})
+		}
+		return m.table(rows)
+	}
+	return m.table(accountRows(list))
+}
+
+func accountRows(list []control.AccountStatus) [][]string {
+	rows := [][]string{{"ADDRESS", "STATE", "MESSAGES", "UNSEEN", "WAITING"}}
+	for _, a := range list {
+		row := []string{a.Address, "open", fmt.Sprint(a.Messages), fmt.Sprint(a.Unseen), fmt.Sprint(a.Waiting)}
+		if a.Locked {
+			row[1], row[2], row[3] = "locked", "", ""
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func (m *Main) addressCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "address [NAME]",
+		Short: "Print the address, of every account or of one",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, _, err := m.accounts(cmd.Context())
+			if err != nil {
+				return err
+			}
+			addresses := []string{}
+			for _, a := range list {
+				local, _, _ := strings.Cut(a.Address, "@")
+				if len(args) == 0 || strings.EqualFold(args[0], local) || strings.EqualFold(args[0], a.Address) {
+					addresses = append(addresses, a.Address)
+				}
+			}
+			switch {
+			case len(addresses) > 0:
+			case len(args) == 1:
+				return &control.Error{Code: control.CodeNotFound, Message: "there is no account " + args[0], Hint: "`peerpost account list` shows the accounts"}
+			case !asJSON:
+				return errNoAccount
+			}
+			if asJSON {
+				return m.json(addresses)
+			}
+			for _, a := range addresses {
+				fmt.Fprintln(m.Stdout, line(a))
+			}
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}

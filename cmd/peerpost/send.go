@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/peerpost/peerpost/node/control"
+)
+
+func (m *Main) sendCommand() *cobra.Command {
+	var passwordFile string
+	var asJSON bool
+	var message control.Message
+	cmd := &cobra.Command{
+		Use:   "send --to ADDRESS [FILE|-]",
+		Short: "Send a message, for scripts",
+		Long: `Send a message whose text is in a file or on standard input. When the command
+ends, the message is on disk in the outbox; it prints the id that "peerpost
+outbox" knows it by.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := "-"
+			if len(args) == 1 {
+				file = args[0]
+			}
+			if file == "-" && passwordFile == "-" {
+				return usage(errors.New("message and password cannot both come from standard input"))
+			}
+			if message.Raw && cmd.Flags().Changed("subject") {
+				return usage(errors.New("a message given with --raw has its own subject"))
+			}
+			var err error
+			if message.Body, err = m.readMessage(file); err != nil {
+				return err
+			}
+			c, err := m.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			var sent control.Sent
+			err = m.unlocked(cmd.Context(), c, message.From, passwordFile, func() (err error) {
+				sent, err = c.Send(cmd.Context(), message)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return m.json(sent)
+			}
+			_, err = fmt.Fprintln(m.Stdout, line(sent.ID))
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&message.To, "to", nil, "`address` of a recipient; repeatable")
+	cmd.MarkFlagRequired("to") // fails only without the flag
+	f.StringVar(&message.Subject, "subject", "", "`subject`")
+	f.StringVar(&message.From, "from", "", "`address` of the account, or the part before the @; needed when there are several")
+	f.BoolVar(&message.Raw, "raw", false, "the text is a whole message with its own header")
+	unlockFlag(cmd, &passwordFile)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// readMessage reads the text of a message ("-" is standard input).
+func (m *Main) readMessage(file string) ([]byte, error) {
+	in := m.Stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	} else if _, ok := terminal(in); ok {
+		fmt.Fprintln(m.Stderr, "Write the text; end with Ctrl-D on a line of its own.")
+	}
+	b, err := io.ReadAll(io.LimitReader(in, control.MaxMessage+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the message: %w", err)
+	}
+	if len(b) > control.MaxMessage {
+		return nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("the message is larger than %d MiB", control.MaxMessage>>20), Hint: "send it in parts"}
+	}
+	return b, nil
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/peerpost/peerpost/node/control"
+)
+
+func (m *Main) upCommand() *cobra.Command {
+	settings := pflag.NewFlagSet("up", pflag.ContinueOnError)
+	settingsFlags(settings)
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run the node",
+		Long: `Run the node until it is interrupted. The first start makes an account, and
+prints its app password and recovery words this once. Every start prints what to
+enter in the mail client.
+
+Every flag may also stand in a file or in the environment: see
+"peerpost help settings".`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := m.settings(settings)
+			if err != nil {
+				return err
+			}
+			return m.up(cmd.Context(), s)
+		},
+	}
+	cmd.Flags().AddFlagSet(settings)
+	return cmd
+}
+
+// up makes the account if there is none, and runs the node.
+func (m *Main) up(ctx context.Context, s Settings) error {
+	if !s.Holder {
+		have, err := m.Nodes.Accounts(ctx, s.Home)
+		if err != nil {
+			return err
+		}
+		if len(have) == 0 {
+			created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
+			if err != nil {
+				return err
+			}
+			if err := m.printCreated(created, false); err != nil {
+				return err
+			}
+		}
+	}
+	log := slog.New(slog.NewTextHandler(m.Stderr, &slog.HandlerOptions{Level: s.LogLevel}))
+	n, err := m.Nodes.New(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	st, err := n.Status(ctx)
+	if err == nil {
+		err = m.printUp(st)
+	}
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	return n.Run(ctx)
+}
+
+func (m *Main) printUp(st control.Status) error {
+	if len(st.Accounts) > 0 {
+		if err := m.printSetup(st); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(m.Stdout, "This node has no account; it holds mail for others.\n")
+	}
+	if st.HTTP != "" {
+		fmt.Fprintf(m.Stdout, "The state of the node: http://%s/\n", st.HTTP)
+	}
+	_, err := fmt.Fprintf(m.Stdout, "The node runs until it is interrupted (Ctrl-C).\n")
+	return err
+}
+
+func (m *Main) stopCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stop",
+		Short: "Stop the running node, and wait until it has ended",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := m.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return c.Stop(cmd.Context())
+		},
+	}
+}
