@@ -52,6 +52,12 @@ func usage(err error) *usageError { return &usageError{err: err} }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
+// interrupted is the end of a command before its time.
+type interrupted struct{ error }
+
+func (interrupted) Error() string   { return "interrupted" }
+func (i interrupted) Unwrap() error { return i.error }
+
 // explain finds the exit code and the remedy that belong to an error.
 func explain(err error) (code int, hint string) {
 	if u, ok := errors.AsType[*usageError](err); ok {

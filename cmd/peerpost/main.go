@@ -74,6 +74,9 @@ func (m *Main) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return ExitOK
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = interrupted{err}
+	}
 	if !*began { // cobra did not get as far as our code
 		err = usage(err)
 	}
