@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -79,6 +80,11 @@ func (nd *Node) Host(cfg HostConfig) (host.Host, error) {
 		return nil, err
 	}
 	bus := eventbus.NewBus()
+	// Identify must learn of protocols that are set before it listens for them.
+	sticky, err := bus.Emitter(new(event.EvtLocalProtocolsUpdated), eventbus.Stateful)
+	if err != nil {
+		return nil, err
+	}
 	opts := []swarm.Option{
 		swarm.WithDialTimeout(dialTimeout),
 		swarm.WithUDPBlackHoleSuccessCounter(nil),
@@ -121,7 +127,7 @@ func (nd *Node) Host(cfg HostConfig) (host.Host, error) {
 	if cfg.ConnManager != nil {
 		blankOpts = append(blankOpts, blankhost.WithConnectionManager(cfg.ConnManager))
 	}
-	h := &bareHost{BlankHost: blankhost.NewBlankHost(sw, blankOpts...), rcmgr: cfg.ResourceManager}
+	h := &bareHost{BlankHost: blankhost.NewBlankHost(sw, blankOpts...), sticky: sticky, rcmgr: cfg.ResourceManager}
 	sw.SetStreamHandler(h.handle)
 	var idOpts []identify.Option
 	if cfg.UserAgent != "" {
@@ -151,6 +157,7 @@ func muxer(keepAlive bool) *libp2pyamux.Transport {
 type bareHost struct {
 	*blankhost.BlankHost
 	identify identify.IDService
+	sticky   io.Closer
 	rcmgr    network.ResourceManager
 	once     sync.Once
 }
@@ -247,6 +254,7 @@ func (h *bareHost) Close() error {
 	h.once.Do(func() {
 		h.ConnManager().Close()
 		h.identify.Close()
+		h.sticky.Close()
 		h.Network().Close()
 		h.Peerstore().Close()
 		if h.rcmgr != nil {

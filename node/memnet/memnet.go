@@ -212,10 +212,6 @@ func (nd *Node) Kill() {
 	n := nd.net
 	n.mu.Lock()
 	nd.dead = true
-	for port, l := range nd.listeners {
-		delete(nd.listeners, port)
-		l.shut()
-	}
 	var severed []*conn
 	for key, l := range n.links {
 		if key.low != nd.addr && key.high != nd.addr {
@@ -236,7 +232,8 @@ func (nd *Node) Kill() {
 	})
 }
 
-// Revive lets a killed node be used again, by a new host.
+// Revive lets a killed node be used again, by a new host, once the one that was
+// killed is closed.
 func (nd *Node) Revive() {
 	nd.net.mu.Lock()
 	nd.dead = false
@@ -351,7 +348,5 @@ func (l *listener) close() {
 		delete(l.node.listeners, l.addr.Port())
 	}
 	n.mu.Unlock()
-	l.shut()
+	l.once.Do(func() { close(l.gone) })
 }
-
-func (l *listener) shut() { l.once.Do(func() { close(l.gone) }) }
