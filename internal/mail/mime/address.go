@@ -157,8 +157,8 @@ func (p *addressParser) readWord(words []word) []word {
 	for p.at < len(p.s) && strings.IndexByte(" \t,;<>@\"(:", p.s[p.at]) < 0 {
 		p.at++
 	}
-	text := p.s[start:p.at]
-	if c := text[0]; len(text) == 1 && (c == '"' || c == '>' || c == '(' || c == ')') {
+	text := strings.Trim(p.s[start:p.at], `"()>`) // what is left of pairs
+	if text == "" {
 		return words
 	}
 	return append(words, word{text, spaced, false})

@@ -97,8 +97,8 @@ func (t *texter) part(p *mail.Part) error {
 		t.html(s)
 	} else {
 		t.write(strings.ReplaceAll(s, "\x00", " "))
+		t.write("\n")
 	}
-	t.write("\n")
 	return nil
 }
 
@@ -144,6 +144,11 @@ func (t *texter) html(s string) {
 	z := html.NewTokenizer(strings.NewReader(s))
 	z.SetMaxBuf(maxHTMLToken)
 	var line htmlLine
+	defer func() {
+		if line.begun {
+			t.write("\n")
+		}
+	}()
 	hidden := "" // the element whose text is not shown
 	for t.left > 0 {
 		kind := z.Next()

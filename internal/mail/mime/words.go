@@ -221,7 +221,7 @@ func HeaderText(msg []byte, max int) string {
 		}
 		b.WriteString(f.Name)
 		b.WriteString(": ")
-		b.WriteString(DecodeHeader(cut(f.Value, max)))
+		b.WriteString(DecodeHeader(f.Value))
 		b.WriteByte('\n')
 	}
 	return cut(b.String(), max)
