@@ -21,6 +21,8 @@ type Accounts interface {
 // Mailbox is one person's stored mail. All methods may be called at once from
 // many sessions. A folder is named by its ID where it has been looked up; an
 // ID that is gone gives mail.ErrNoFolder. UIDs that are gone are passed over.
+// Lists of UIDs ascend; they may be parts of what View gave, and neither side
+// changes them.
 type Mailbox interface {
 	// Folders lists all folders, INBOX first, then by name.
 	Folders(ctx context.Context) ([]mail.Folder, error)
@@ -45,7 +47,8 @@ type Mailbox interface {
 	// stop must be called once.
 	Notify(folder int64) (c <-chan struct{}, stop func())
 
-	// Messages calls f for each of the UIDs that exists, ascending, until f fails.
+	// Messages calls f for each of the UIDs that exists, ascending, until f
+	// fails; it returns the error of f. f may keep the message.
 	Messages(ctx context.Context, folder int64, uids []mail.UID, want mail.Want, f func(*mail.Message) error) error
 	// Body opens the bytes of a message; mail.ErrNoMessage.
 	Body(ctx context.Context, folder int64, uid mail.UID) (mail.Body, error)

@@ -1,2 +1,25 @@
-// Package imap serves a mailbox to mail clients over IMAP.
+// Package imap serves a mailbox to mail clients over IMAP4rev1.
+//
+// The protocol itself, its grammar and its extensions come from
+// github.com/emersion/go-imap/v2; this package is the session behind it, and
+// the connection beneath it. It knows no peer, key or disk: what it shows comes
+// through [Accounts] and [Mailbox], from the index that was made when a message
+// was filed and from byte ranges of its text. No message is ever parsed here.
+//
+// # A session's view
+//
+// A client counts the messages of a folder from 1, and the numbers may change
+// only when it is told so (RFC 9051, 7.5.1). The session therefore remembers
+// the UIDs that its client knows of. That slice belongs to the mailbox, is
+// shared by all sessions and is never changed; after each command, and on each
+// notice during IDLE, it is compared with the newest one, and the difference is
+// told. Numbers are worked out from it and from nothing else, so a message that
+// another session has expunged is passed over, not mistaken for its neighbour.
+//
+// # Between the library and the network
+//
+// A [net.Conn] of our own stands between them. It gathers the lines that the
+// library flushes one by one, gives every write its own deadline, takes leave
+// with a BYE, and drops whoever speaks HTTP. It also amends a few lines of the
+// library's own making; see guard.go.
 package imap

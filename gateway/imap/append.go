@@ -1,0 +1,87 @@
+package imap
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/peerpost/peerpost/internal/mail"
+)
+
+// Append stores a message that the client uploads. The library has checked
+// its size against AppendLimit before it let the client send it.
+func (s *session) Append(name string, r imap.LiteralReader, options *imap.AppendOptions) (*imap.AppendData, error) {
+	s.conn.Flush()
+	upload := &upload{r: r, left: r.Size(), conn: s.conn}
+	data, err := s.append(name, upload, options)
+	if err != nil && upload.err == nil {
+		// The library reads on to the end of the literal. Give a slow client
+		// the time for it.
+		io.Copy(io.Discard, upload)
+	}
+	if upload.err != nil {
+		return nil, upload.err // the connection is broken
+	}
+	return data, err
+}
+
+func (s *session) append(name string, r *upload, options *imap.AppendOptions) (*imap.AppendData, error) {
+	ctx, end := s.begin(0)
+	defer end()
+	flags, err := storedFlags(options.Flags)
+	if err != nil {
+		return nil, err
+	}
+	if r.left > s.mailbox.MaxMessage() {
+		return nil, s.answer("APPEND", mail.ErrTooLarge)
+	}
+	if r.left == 0 {
+		return nil, refuse(imap.ResponseCodeCannot, "An empty message cannot be stored")
+	}
+	f, err := s.mailbox.Folder(ctx, name)
+	if errors.Is(err, mail.ErrNoFolder) {
+		return nil, refuse(imap.ResponseCodeTryCreate, "There is no such folder")
+	} else if err != nil {
+		return nil, s.answer("APPEND", err)
+	}
+	when := options.Time
+	if when.IsZero() {
+		when = time.Now()
+	}
+	uid, err := s.mailbox.Append(ctx, f.ID, r, r.left, flags, when)
+	if err != nil {
+		return nil, s.answer("APPEND", err)
+	}
+	return &imap.AppendData{UID: imap.UID(uid), UIDValidity: uint32(f.UIDValidity)}, nil
+}
+
+// upload reads a message from the client, however long it takes, as long as
+// something comes. A message that is cut off is an error, never a short one.
+type upload struct {
+	r    io.Reader
+	left int64
+	conn *conn
+	err  error // of the connection
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if u.err != nil {
+		return 0, u.err
+	}
+	if u.left == 0 {
+		return 0, io.EOF
+	}
+	u.conn.SetReadDeadline(time.Now().Add(literalTimeout))
+	n, err := u.r.Read(p)
+	u.left -= int64(n)
+	if u.left > 0 && err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if u.left == 0 {
+		return n, nil
+	}
+	u.err = err
+	return n, err
+}

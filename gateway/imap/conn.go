@@ -1,0 +1,362 @@
+package imap
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// How long the network may take.
+const (
+	// writeTimeout bounds one write of at most gather bytes. It begins anew
+	// with each, so that a slow client gets a large message in the end.
+	writeTimeout = time.Minute
+	// closeTimeout bounds the last write of a connection that is being closed.
+	closeTimeout = time.Second
+	// loginTime is what a client has to log in.
+	loginTime = 2 * time.Minute
+	// literalTimeout is how long a client may pause while it uploads a
+	// message. It begins anew whenever something has come.
+	literalTimeout = 5 * time.Minute
+)
+
+// gather is the number of bytes that are held back to be sent at once: two
+// records of TLS.
+const gather = 32 << 10
+
+var (
+	errForeign = errors.New("client does not speak IMAP")
+	errDesync  = errors.New("client sent a literal that was refused")
+)
+
+// buffers holds the memory in which lines are gathered. A connection has one
+// only while something waits in it, so that a session in IDLE costs none.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, gather)
+	return &b
+}}
+
+// conn stands between the library and the network, above TLS where there is
+// TLS. The library flushes every line; conn sends what was written when the
+// library comes to read, at once when it is reading already, and when gather
+// bytes have come together.
+type conn struct {
+	net.Conn
+	onEnd func() // called once, by finish
+
+	closing, ending sync.Once
+
+	mu        sync.Mutex // held while writing, not while reading
+	waiting   *[]byte    // from buffers; nil when there is nothing to send
+	reading   bool       // a Read is waiting for the client
+	corked    bool       // gather although somebody reads
+	bye       string     // to be said at the next chance
+	err       error      // of the first write that failed
+	loginEnds time.Time  // zero once logged in
+	session   bool       // a method of the session is writing: its lines are not ours to amend
+	desync    bool       // the library lost its place in the input
+	owned     bool       // a session calls finish; otherwise Close does
+
+	head []byte  // the first bytes of the client, until they are known not to be foreign
+	tail [4]byte // the last bytes that were read
+}
+
+func newConn(c net.Conn, onEnd func()) *conn {
+	return &conn{
+		Conn:      c,
+		onEnd:     onEnd,
+		loginEnds: time.Now().Add(loginTime),
+		head:      make([]byte, 0, maxVerb),
+	}
+}
+
+// Write takes over p. Its errors are those of an earlier or of this write.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
+	q, fatal := p, false
+	if !c.session {
+		q, fatal = c.amend(p)
+	}
+	err := c.write(q)
+	if err == nil && fatal {
+		c.write([]byte("* BYE Literal was refused\r\n"))
+		err = c.flush()
+		c.fail(errDesync)
+		err = errDesync
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// write is Write with mu held and without amendments.
+func (c *conn) write(p []byte) error {
+	hold := !c.reading || c.corked
+	if c.waiting == nil && (!hold || len(p) >= gather) {
+		return c.send(p)
+	}
+	for len(p) > 0 {
+		if c.waiting == nil {
+			c.waiting = buffers.Get().(*[]byte)
+		}
+		b := *c.waiting
+		n := min(len(p), cap(b)-len(b))
+		*c.waiting = append(b, p[:n]...)
+		p = p[n:]
+		if len(*c.waiting) == cap(b) {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if !hold {
+		return c.flush()
+	}
+	return nil
+}
+
+// flush sends what waits; mu is held.
+func (c *conn) flush() error {
+	if c.waiting == nil {
+		return c.err
+	}
+	err := c.send(*c.waiting)
+	*c.waiting = (*c.waiting)[:0]
+	buffers.Put(c.waiting)
+	c.waiting = nil
+	return err
+}
+
+// send writes to the network; mu is held. After an error the connection is of no use.
+func (c *conn) send(p []byte) error {
+	for len(p) > 0 && c.err == nil {
+		n := min(len(p), gather)
+		c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := c.Conn.Write(p[:n]); err != nil {
+			c.fail(err)
+		}
+		p = p[n:]
+	}
+	return c.err
+}
+
+// fail makes all later writes fail, and wakes up whoever reads; mu is held.
+func (c *conn) fail(err error) {
+	if c.err == nil {
+		c.err = err
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// Flush sends what waits. The session calls it before work that takes time.
+func (c *conn) Flush() {
+	c.mu.Lock()
+	c.flush()
+	c.mu.Unlock()
+}
+
+// Cork makes lines be gathered although the client is being read from;
+// Uncork sends them.
+func (c *conn) Cork() {
+	c.mu.Lock()
+	c.corked = true
+	c.mu.Unlock()
+}
+
+func (c *conn) Uncork() {
+	c.mu.Lock()
+	c.corked = false
+	if c.reading {
+		c.flush()
+	}
+	c.mu.Unlock()
+}
+
+// Amend says whether lines may be amended: not those that a session writes.
+func (c *conn) Amend(on bool) {
+	c.mu.Lock()
+	c.session = !on
+	c.mu.Unlock()
+}
+
+// Read sends what waits and reads.
+func (c *conn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	err := c.flush()
+	if err == nil && c.bye != "" {
+		c.sayBye()
+		err = io.EOF
+	}
+	c.reading = err == nil
+	c.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+
+	n, err := c.Conn.Read(p)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	if c.err != nil {
+		return 0, c.err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.bye = "Idle for too long"
+		c.sayBye()
+		c.fail(net.ErrClosed)
+		return 0, c.err
+	}
+	c.remember(p[:n])
+	if c.head != nil {
+		k := min(n, maxVerb-len(c.head))
+		c.head = append(c.head, p[:k]...)
+		switch foreign(c.head) {
+		case yes:
+			c.fail(errForeign)
+			c.waiting = nil
+			return 0, errForeign
+		case no:
+			c.head = nil
+		}
+	}
+	return n, err
+}
+
+// remember keeps the last bytes that were read.
+func (c *conn) remember(p []byte) {
+	if len(p) >= len(c.tail) {
+		copy(c.tail[:], p[len(p)-len(c.tail):])
+		return
+	}
+	copy(c.tail[:], c.tail[len(p):])
+	copy(c.tail[len(c.tail)-len(p):], p)
+}
+
+// Hangup ends the connection with a BYE: now when the client is silent,
+// otherwise when the commands that it has sent are done.
+func (c *conn) Hangup(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bye != "" {
+		return
+	}
+	c.bye = text
+	if c.reading {
+		c.sayBye()
+		c.fail(net.ErrClosed)
+	}
+}
+
+// sayBye writes the BYE; mu is held.
+func (c *conn) sayBye() {
+	c.flush()
+	c.send([]byte("* BYE " + plainText(c.bye) + "\r\n"))
+}
+
+// Abort breaks the connection off: what was promised to the client cannot be kept.
+func (c *conn) Abort() {
+	c.mu.Lock()
+	c.fail(net.ErrClosed)
+	c.mu.Unlock()
+}
+
+// LoggedIn lifts the bound on the time before login.
+func (c *conn) LoggedIn() {
+	c.mu.Lock()
+	c.loginEnds = time.Time{}
+	c.mu.Unlock()
+}
+
+// SetReadDeadline is the library's: half a minute for a command, 35 minutes
+// between two. Nobody gets more than loginTime to log in.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	if !c.loginEnds.IsZero() && (t.IsZero() || t.After(c.loginEnds)) {
+		t = c.loginEnds
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline does nothing: the library sets one for each line, which is
+// sent later. See send.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// Close sends what waits, unless somebody is stuck in a write, and closes.
+func (c *conn) Close() error {
+	var err error
+	c.closing.Do(func() {
+		if c.mu.TryLock() {
+			if c.waiting != nil && c.err == nil {
+				c.Conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+				c.Conn.Write(*c.waiting)
+			}
+			c.waiting = nil
+			c.fail(net.ErrClosed)
+			c.mu.Unlock()
+		}
+		err = c.Conn.Close()
+	})
+	c.mu.Lock()
+	owned := c.owned
+	c.mu.Unlock()
+	if !owned {
+		c.finish()
+	}
+	return err
+}
+
+// Own makes finish the session's to call.
+func (c *conn) Own() {
+	c.mu.Lock()
+	c.owned = true
+	c.mu.Unlock()
+}
+
+// finish says that nothing of the connection is left.
+func (c *conn) finish() { c.ending.Do(c.onEnd) }
+
+// maxVerb is the number of bytes that tell a foreign protocol.
+const maxVerb = 8
+
+// verbs are how other protocols begin. No mail client chooses such a tag.
+var verbs = [...][]byte{
+	[]byte("GET "), []byte("POST "), []byte("HEAD "), []byte("PUT "), []byte("DELETE "), []byte("OPTIONS "),
+	[]byte("PATCH "), []byte("TRACE "), []byte("CONNECT "), []byte("PRI "),
+	{0x16, 0x03}, // TLS, where there is none
+}
+
+type answer uint8
+
+const (
+	no answer = iota
+	perhaps
+	yes
+)
+
+// foreign reports whether the first bytes of a client are of another protocol.
+func foreign(head []byte) answer {
+	a := no
+	for _, v := range verbs {
+		if bytes.HasPrefix(head, v) {
+			return yes
+		}
+		if bytes.HasPrefix(v, head) {
+			a = perhaps
+		}
+	}
+	return a
+}
