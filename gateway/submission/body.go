@@ -108,10 +108,9 @@ func (b *body) read(r io.Reader, p bodyParams) error {
 		if bytes.IndexByte(b.buf[had:], 0) >= 0 {
 			return errNUL
 		}
-		// The library does not see a line end in CR CR LF (it does in CR CR CR LF),
-		// other programs do: what follows a dot there may be the rest of the message or
-		// the next command.
-		if p.stuffed && bytes.Contains(b.buf[max(0, had-3):], []byte("\r\r\n.")) {
+		// Some programs see a line end in CR CR LF, others do not: whether a dot after
+		// it is the end of the message is then a matter of taste.
+		if p.stuffed && (bytes.Contains(b.buf[max(0, had-3):], []byte("\r\r\n.")) || err == io.EOF && bytes.HasSuffix(b.buf, []byte("\r\r\n"))) {
 			return errAmbiguous
 		}
 		if err == io.EOF {

@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -55,6 +56,14 @@ type conn struct {
 	stream net.Conn  // raw or tls
 	opened time.Time
 
+	// Of the goroutine that reads.
+	shaken bool                // the TLS handshake is done
+	window *[directBuffer]byte // nil unless in use
+	unread []byte              // part of window, comes before what the stream gives
+	due    string              // comes before that
+	ahead  int                 // LFs given to the library, less the lines it began to wait for
+	last   byte                // given to the library
+
 	mu       sync.Mutex
 	over     bool // nothing more is read
 	linger   bool // the client may still be sending
@@ -69,7 +78,6 @@ type conn struct {
 	armed    time.Time // read deadline of the stream
 	head     []byte    // first bytes of the connection, until they were judged
 	judged   bool
-	shaken   bool // the TLS handshake is done
 
 	wmu    sync.Mutex
 	out    []byte // answers not yet written
@@ -98,9 +106,31 @@ func newConn(s *Server, raw net.Conn, config *tls.Config) *conn {
 	return c
 }
 
-// Read writes the answers that are due, then reads. After the first error it
-// never gives bytes again.
-func (c *conn) Read(p []byte) (int, error) {
+// Read gives bytes to the library. After the first error it never does again.
+func (c *conn) Read(p []byte) (n int, err error) {
+	if c.isOver() {
+		return 0, errOver
+	}
+	if c.due != "" {
+		n = copy(p, c.due)
+		c.due = c.due[n:]
+		return n, nil
+	}
+	if len(c.unread) > 0 {
+		n = c.leftover(p)
+	} else {
+		c.dropWindow()
+		if n, err = c.fetch(p); err != nil {
+			return 0, err
+		}
+	}
+	c.ahead += bytes.Count(p[:n], []byte("\n"))
+	c.last = p[n-1]
+	return n, nil
+}
+
+// fetch writes the answers that are due, then reads from the client.
+func (c *conn) fetch(p []byte) (int, error) {
 	if !c.shaken {
 		if !c.handshake() {
 			return 0, c.finish("")
@@ -137,8 +167,6 @@ func (c *conn) arm() error {
 	switch {
 	case c.over:
 		return errOver
-	case c.farewell != "":
-		return c.finishLocked(c.farewell)
 	case c.draining && c.busy == 0:
 		return c.finishLocked(sayStopping)
 	}
@@ -227,8 +255,7 @@ func (c *conn) finishLocked(farewell string) error {
 	return errOver
 }
 
-// hangUp ends the connection with a farewell before anything more is read. What
-// the library has read already is still answered.
+// hangUp ends the connection with a farewell after the answer to this command.
 func (c *conn) hangUp(farewell string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -243,13 +270,6 @@ func (c *conn) cutOff() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over, c.linger = true, true
-}
-
-// ending says that nothing new is to be begun.
-func (c *conn) ending() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.over || c.farewell != ""
 }
 
 // Write keeps an answer until the next read, so that the answers to pipelined
@@ -308,10 +328,11 @@ func (c *conn) Close() error {
 		return nil
 	}
 	c.closed, c.over = true, true
-	linger, shaken := c.linger, c.shaken
+	linger := c.linger
 	c.mu.Unlock()
 	defer c.srv.forget(c)
-	if !shaken {
+	c.dropWindow()
+	if !c.shaken {
 		return c.raw.Close()
 	}
 	if c.flush(farewellTime) && linger {
@@ -365,6 +386,12 @@ func (c *conn) loggedIn(account string) {
 	c.begun, c.taken = time.Now(), 0
 }
 
+func (c *conn) isOver() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
+}
+
 func (c *conn) isKnown() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -379,11 +406,20 @@ func (c *conn) leave() (account string, ok bool) {
 	return account, c.known && account != ""
 }
 
-// SetReadDeadline is called by the library when it begins to wait for a command.
-// The time it wants is not used: it would be one and the same for a whole body.
+// SetReadDeadline is called by the library when it begins to wait for a command,
+// although the next may have been read already. The time it wants is not used: it
+// would be one and the same for a whole body. An error stops the library, which
+// would otherwise go on with what it has even after it has closed the connection.
 func (c *conn) SetReadDeadline(time.Time) error {
+	c.ahead--
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case c.over:
+		return errOver
+	case c.farewell != "":
+		return c.finishLocked(c.farewell)
+	}
 	if c.known {
 		c.begun, c.taken = time.Now(), 0
 	}

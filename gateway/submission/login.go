@@ -95,9 +95,6 @@ func (s *session) wrong(a *smtp.SMTPError) error {
 }
 
 func (s *session) login(user, password string) error {
-	if s.conn.ending() {
-		return answerEnding
-	}
 	if user == "" || len(user) > maxUser || len(password) > maxPassword {
 		return s.wrong(answerWrong)
 	}

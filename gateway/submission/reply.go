@@ -28,7 +28,6 @@ func answer(code int, enhanced smtp.EnhancedCode, sentence string) *smtp.SMTPErr
 }
 
 var (
-	answerEnding     = answer(421, smtp.EnhancedCode{4, 3, 2}, "This connection is about to be closed")
 	answerLogin      = answer(530, smtp.EnhancedCode{5, 7, 0}, "Log in first")
 	answerNested     = answer(503, smtp.EnhancedCode{5, 5, 1}, "There is a MAIL FROM already, send RSET first")
 	answerNoMail     = answer(503, smtp.EnhancedCode{5, 5, 1}, "Send MAIL FROM and RCPT TO first")

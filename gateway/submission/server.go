@@ -57,6 +57,7 @@ type Server struct {
 	cfg         Config
 	smtp        *smtp.Server
 	budget      budget
+	windows     sync.Pool // of *[directBuffer]byte
 	throttle    *throttle.Throttle
 	failureTime time.Duration
 
@@ -64,8 +65,11 @@ type Server struct {
 	cancel  context.CancelFunc
 	closing chan struct{} // closed by Close
 
+	readers sync.WaitGroup // calls of Data
+
 	mu       sync.Mutex
 	running  bool
+	ended    bool
 	closed   bool
 	draining bool
 	conns    map[*conn]struct{}
@@ -103,6 +107,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:         cfg,
 		budget:      budget{free: cfg.MaxMemory},
+		windows:     sync.Pool{New: func() any { return new([directBuffer]byte) }},
 		throttle:    throttle.New(throttle.Config{}),
 		failureTime: failureTime,
 		closing:     make(chan struct{}),
@@ -210,10 +215,30 @@ func (s *Server) Run(ctx context.Context) error {
 	s.cancel()
 	s.abort()
 	<-ended
+	s.endReading()
 	if err != nil {
 		return fmt.Errorf("submission: listener: %w", err)
 	}
 	return nil
+}
+
+// beginReading counts a call of Data. The library does not wait for those that
+// read chunks.
+func (s *Server) beginReading() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.readers.Add(1)
+	return true
+}
+
+func (s *Server) endReading() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.readers.Wait()
 }
 
 // Close ends the server at once, without grace. Run returns soon after.

@@ -49,11 +49,8 @@ func (s *session) log() *slog.Logger {
 func (s *session) state() (Submitter, *transaction, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.box == nil:
+	if s.box == nil {
 		return nil, nil, answerLogin
-	case s.conn.ending():
-		return nil, nil, answerEnding
 	}
 	return s.box, s.tx, nil
 }
@@ -155,6 +152,10 @@ var notifyBits = map[smtp.DSNNotify]mail.Notify{
 
 // Data reads the message and submits it.
 func (s *session) Data(r io.Reader) error {
+	if !s.srv.beginReading() {
+		return answerLost
+	}
+	defer s.srv.readers.Done()
 	defer s.conn.work()()
 	box, tx, err := s.state()
 	if err != nil {
@@ -171,11 +172,23 @@ func (s *session) Data(r io.Reader) error {
 		tx.read = true
 		s.mu.Unlock()
 	}()
-	_, chunked := r.(*io.PipeReader)
 	b := body{budget: &s.srv.budget}
 	defer b.release()
-	if err := b.read(r, bodyParams{declared: tx.size, max: s.srv.maxMessage(box), stuffed: !chunked}); err != nil {
-		return s.broken(err)
+	params := bodyParams{declared: tx.size, max: s.srv.maxMessage(box)}
+	direct := false
+	if _, chunked := r.(*io.PipeReader); !chunked {
+		params.stuffed = true
+		if d, ok := s.conn.direct(); ok {
+			r, direct = d, true
+		}
+	}
+	if err := b.read(r, params); err != nil {
+		answer := s.broken(err)
+		if direct { // else the library reads on to the end
+			b.release()
+			io.Copy(io.Discard, r)
+		}
+		return answer
 	}
 	// Of a chunked message, this runs beside the commands until LAST has come,
 	// and Reset may have been one of them.
