@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	maxField      = 1000 // bytes of one value of a field or line of text that comes from outside
-	maxSubject    = 200  // bytes of the subject that is repeated
-	maxReferences = 20   // ids that are repeated
+	maxField      = 900 // bytes of one value or line of text from outside; with its name a line stays below 998
+	maxSubject    = 200 // bytes of the subject that is repeated
+	maxReferences = 20  // ids that are repeated
 )
 
 // Compose writes the notification as an RFC 5322 message with CRLF line ends.
@@ -152,7 +152,7 @@ func subject(r *Report) string {
 func originalSubject(original []byte) string {
 	s := mime.DecodeHeader(mime.Get(original, "Subject"))
 	if len(s) > maxSubject {
-		s = strings.ToValidUTF8(s[:maxSubject], "") + "…"
+		s = strings.ToValidUTF8(s[:maxSubject], "") + "..."
 	}
 	return strings.Join(strings.Fields(s), " ")
 }

@@ -29,7 +29,7 @@ func explain(r *Report, hasOriginal, headerOnly bool) []byte {
 	}{
 		{func(a Action) bool { return a == Failed }, "Not delivered to:", "Your node does not try again."},
 		{func(a Action) bool { return a == Delayed }, "Not delivered yet to:",
-			"Your node keeps trying, also when you are not logged in. You need not do anything now, and you are told when it gives up."},
+			"Your node keeps trying and tells you if it gives up. You need not do anything now."},
 		{func(a Action) bool { return a != Failed && a != Delayed }, "Delivered to:", ""},
 	} {
 		t.recipients(r, a.is, a.headline, a.closing)
@@ -37,7 +37,7 @@ func explain(r *Report, hasOriginal, headerOnly bool) []byte {
 	switch {
 	case !hasOriginal:
 	case headerOnly:
-		t.paragraph(0, "The header of your message is attached; the message itself is in your Sent folder if your mail program keeps copies there.")
+		t.paragraph(0, "The header of your message is attached. The message itself is in your Sent folder, if your mail program keeps copies there.")
 	default:
 		t.paragraph(0, "Your message is attached.")
 	}
@@ -51,7 +51,7 @@ func about(r *Report) string {
 		s += " on " + day(r.ArrivalDate)
 	}
 	if subject := originalSubject(r.Original); subject != "" {
-		s += " with the subject “" + subject + "”"
+		s += " with the subject \"" + subject + "\""
 	}
 	return s + "."
 }
@@ -165,7 +165,7 @@ func words(status string, a Action) (reason, remedy string) {
 		return "The record that tells how to reach this address was not found.",
 			"Check the address. If it is right, the recipient has not been online for weeks; reach them in another way."
 	case "4.7":
-		return "No confirmation came before the message expired. It is not confirmed that it arrived; it may have.",
+		return "Not confirmed: no answer came back before the message expired. It may have arrived all the same.",
 			"Ask the recipient in another way, then send the message again."
 	case "6.0", "6.1", "6.3", "6.5", "6.7":
 		return "The recipient's node cannot handle this form of message.", "Send it again as plain text."

@@ -373,10 +373,10 @@ func (d *decoder) heading(e *mail.Envelope) {
 	}
 }
 
-// The years 1 and 9999, in seconds since 1970.
+// The years 1 to 9999 of any zone, in seconds since 1970.
 const (
-	minUnix = -62135596800
-	maxUnix = 253402300799
+	minUnix = -62135596800 - 24*3600
+	maxUnix = 253402300799 + 24*3600
 )
 
 func (d *decoder) list() []mail.Address {

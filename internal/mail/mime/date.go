@@ -8,6 +8,9 @@ import (
 // maxDate is how many bytes of a Date field are looked at.
 const maxDate = 128
 
+// firstYear is the first that a header can name (RFC 5322, 3.3).
+const firstYear = 1900
+
 // FormatDate writes a date for a header.
 func FormatDate(t time.Time) string { return t.Format("Mon, 02 Jan 2006 15:04:05 -0700") }
 
@@ -76,7 +79,7 @@ func ParseDate(s string) (time.Time, bool) {
 			}
 		}
 	}
-	if day < 1 || month == 0 || year < 1 || !haveTime || day > daysIn(month, year) {
+	if day < 1 || month == 0 || year < firstYear || !haveTime || day > daysIn(month, year) {
 		return time.Time{}, false
 	}
 	loc := time.UTC

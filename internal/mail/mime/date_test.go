@@ -4,6 +4,8 @@ import (
 	netmail "net/mail"
 	"testing"
 	"time"
+
+	"github.com/peerpost/peerpost/internal/mail"
 )
 
 func TestParseDate(t *testing.T) {
@@ -35,6 +37,8 @@ func TestParseDate(t *testing.T) {
 		"":                                          "",
 		"2 Jan 123456 15:04:05 +0000":               "",
 		"2 Jan 0000 15:04:05 +0000":                 "",
+		"31 Dec 1899 23:59:59 +0000":                "",
+		"1 Jan 1900 00:00:00 +0000":                 "1900-01-01T00:00:00Z",
 		"2 Jan 2006 15:04:05 +9999":                 "2006-01-02T15:04:05Z",
 		"----- Jan":                                 "",
 		"Sat, 31 Dec 9999 23:59:59 -2359 and so on": "9999-12-31T23:59:59-23:59",
@@ -59,8 +63,12 @@ func FuzzParseDate(f *testing.F) {
 		if !ok {
 			return
 		}
-		if d.IsZero() || d.Year() < 1 || d.Year() > 9999 {
+		if d.IsZero() || d.Year() < 1900 || d.Year() > 9999 {
 			t.Fatalf("%q is %v", s, d)
+		}
+		e, err := UnmarshalEnvelope(MarshalEnvelope(&mail.Envelope{Date: d}))
+		if err != nil || !e.Date.Equal(d) {
+			t.Fatalf("%v was stored as %v, %v", d, e, err)
 		}
 		again, ok := ParseDate(FormatDate(d))
 		if !ok || !again.Equal(d) {
