@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,9 +73,7 @@ func (a *account) round(ctx context.Context) bool {
 	for _, k := range a.inboxes(time.Now()) {
 		keys = append(keys, store.FetchKey{Inbox: k.Inbox(), Key: k.Key})
 	}
-	report, err := a.network.drop.Collect(ctx, keys, a.known, func(ctx context.Context, m *sealed.Message, _ peer.ID) error {
-		return a.accept(ctx, m)
-	})
+	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
 	if err != nil {
 		if ctx.Err() == nil {
 			a.log.Info("collecting failed", "err", err)
@@ -84,7 +83,17 @@ func (a *account) round(ctx context.Context) bool {
 	if report.Fetched > 0 {
 		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)
 	}
-	return report.Answered > 0
+	for _, r := range report.Inboxes {
+		if !r.Complete() {
+			return false
+		}
+	}
+	return true
+}
+
+// take puts a collected message on the disk.
+func (a *account) take(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+	return a.incoming.accept(ctx, m)
 }
 
 // known says whether a message that a holder names is here already. One that
@@ -119,13 +128,8 @@ func (a *account) watch(ctx context.Context) {
 					delete(watched, p)
 					mu.Unlock()
 				}()
-				err := a.network.drop.Watch(ctx, p, keys, func(_ identity.Public, ids []sealed.ID) {
-					for _, id := range ids {
-						if !a.known(id) {
-							a.fetch(ctx, p, keys)
-							return
-						}
-					}
+				err := a.network.drop.Watch(ctx, p, keys, func(inbox identity.Public, ids []sealed.ID) {
+					a.fetch(ctx, p, keys, inbox, ids)
 				})
 				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 					a.log.Debug("a watch ended", "holder", p, "err", err)
@@ -150,7 +154,7 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 			continue
 		}
 		key := store.FetchKey{Inbox: k.Inbox(), Key: k.Key}
-		near, err := a.network.near.Nearest(ctx, store.PlaceKey(key.Inbox), store.Replicas)
+		near, err := a.network.near.Nearest(ctx, store.DropKey(key.Inbox), store.Copies)
 		if err != nil {
 			continue
 		}
@@ -169,13 +173,15 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 }
 
 // fetch gets what one holder has just named; the rounds find whatever this misses.
-func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey) {
+func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey, inbox identity.Public, ids []sealed.ID) {
+	ids = slices.DeleteFunc(ids, a.known)
+	i := slices.IndexFunc(keys, func(k store.FetchKey) bool { return k.Inbox == inbox })
+	if len(ids) == 0 || i < 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, collectTime)
 	defer cancel()
-	_, err := a.network.drop.CollectFrom(ctx, holder, keys, a.known, func(ctx context.Context, m *sealed.Message, _ peer.ID) error {
-		return a.accept(ctx, m)
-	})
-	if err != nil && ctx.Err() == nil {
+	if _, err := a.network.drop.Get(ctx, holder, keys[i], ids, a.take); err != nil && ctx.Err() == nil {
 		a.log.Debug("fetching failed", "holder", holder, "err", err)
 		wakeUp(a.collectNow)
 	}
@@ -231,13 +237,10 @@ func (a *account) bury(ctx context.Context) {
 func (a *account) delete(ctx context.Context, secrets *identity.Secrets, inbox identity.Public, items []identity.TombstoneItem) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	tomb, err := identity.SignTombstone(secrets.Delete, identity.Tombstone{
+	tomb := identity.SignTombstone(secrets.Delete, identity.Tombstone{
 		Delete: secrets.Public().Delete, Inbox: inbox, Time: time.Now().Unix(), Items: items,
 	})
-	if err == nil {
-		_, err = a.network.drop.Delete(ctx, inbox, tomb)
-	}
-	if err != nil && ctx.Err() == nil { // the next round lists them again
+	if _, err := a.network.drop.Delete(ctx, inbox, tomb); err != nil && ctx.Err() == nil { // the next round lists them again
 		a.log.Debug("deleting at the holders failed", "err", err)
 	}
 }

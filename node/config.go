@@ -4,11 +4,12 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/host"
+	libp2phost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/node/host"
 )
 
 // Config is what a node is made of. The zero value of each field but Home is
@@ -46,16 +47,18 @@ type Config struct {
 	Refresh time.Duration
 
 	// NoControl leaves out the control socket, HostHook makes the libp2p host
-	// in another way, UpkeepOff leaves copies to themselves: for tests.
+	// in another way: for tests.
 	NoControl bool
-	HostHook  func(key *identity.HostKey) (host.Host, error)
-	UpkeepOff bool
+	HostHook  func(host.Parts) (libp2phost.Host, error)
 
 	// Log hears what happens; nil means silence. Metrics takes the node's
 	// figures; nil means a registry of the node's own.
 	Log     *slog.Logger
 	Metrics *prometheus.Registry
 }
+
+// DefaultPort is where other nodes are listened for, TCP and QUIC.
+const DefaultPort = 7678
 
 // DefaultCapacity is how many bytes a node keeps for others unless told otherwise.
 const DefaultCapacity = 10 << 30
@@ -77,6 +80,17 @@ func (c Config) stampBits(size int64) int {
 		bits += c.StampBits - sealed.StampBits(0)
 	}
 	return bits
+}
+
+// stampDiscount is how much less is asked than on the open network.
+func (c Config) stampDiscount() int {
+	switch {
+	case c.StampBits < 0:
+		return 64 // nothing is left of any size
+	case c.StampBits == 0:
+		return 0
+	}
+	return sealed.StampBits(0) - c.StampBits
 }
 
 func (c Config) puzzleBits() int {

@@ -1,22 +1,15 @@
 package node
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	stdmime "mime"
-	"mime/quotedprintable"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/internal/mail"
-	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/control"
 	"github.com/peerpost/peerpost/node/courier"
@@ -118,7 +111,7 @@ func (n controlled) Invite(_ context.Context, account string) (control.Invite, e
 	if err != nil {
 		return control.Invite{}, err
 	}
-	inv := host.Invite{Address: a.address, Peers: n.host.Reachable()}
+	inv := n.host.Invite(a.address.String())
 	out := control.Invite{Link: inv.String(), Address: a.address.String()}
 	for _, p := range inv.Peers {
 		for _, m := range p.Addrs {
@@ -172,13 +165,16 @@ func (n controlled) AddContact(ctx context.Context, account string, c control.Ne
 	if err != nil {
 		return control.Contact{}, err
 	}
-	address, err := identity.ParseAddress(c.Target)
-	if inv, e := host.ParseInvite(c.Target); e == nil {
-		address, err = inv.Address, nil
+	target := c.Target
+	if inv, err := host.ParseInvite(target); err == nil {
+		target = inv.Address
 		for _, p := range inv.Peers {
-			n.join(ctx, p)
+			if err := n.dht.AddPeer(ctx, p); err != nil {
+				n.log.Info("a peer of an invite could not be reached", "peer", p.ID, "err", err)
+			}
 		}
 	}
+	address, err := identity.ParseAddress(target)
 	if err != nil {
 		return control.Contact{}, &control.Error{Code: control.CodeInvalid, Message: "this is neither an invite nor an address", Hint: "copy the whole link or address again", Cause: err}
 	}
@@ -203,9 +199,9 @@ func (n controlled) Send(ctx context.Context, m control.Message) (control.Sent, 
 	if given, err := identity.ParseAddress(m.From); err == nil {
 		from = given // an alias: the part before the @ is free
 	}
-	body := m.Body
-	if !m.Raw {
-		body = compose(from, m)
+	body, err := m.Text(from.String(), time.Now())
+	if err != nil {
+		return control.Sent{}, err
 	}
 	s := &submitter{a, o}
 	sub := mail.Submission{From: from.String()}
@@ -224,18 +220,6 @@ func (n controlled) Send(ctx context.Context, m control.Message) (control.Sent, 
 		sent.Recipients = append(sent.Recipients, r.To.String())
 	}
 	return sent, nil
-}
-
-// compose makes a message of a text.
-func compose(from identity.Address, m control.Message) []byte {
-	var b bytes.Buffer
-	subject := strings.Join(strings.FieldsFunc(m.Subject, func(r rune) bool { return r == '\r' || r == '\n' || r == 0 }), " ")
-	fmt.Fprintf(&b, "From: <%s>\r\nTo: <%s>\r\nSubject: %s\r\n", from, strings.Join(m.To, ">,\r\n <"), stdmime.QEncoding.Encode("utf-8", subject))
-	fmt.Fprintf(&b, "Date: %s\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n", mime.FormatDate(cmp.Or(m.Time, time.Now())))
-	w := quotedprintable.NewWriter(&b)
-	w.Write(m.Body)
-	w.Close()
-	return b.Bytes()
 }
 
 func (n controlled) Export(ctx context.Context, account string, write func(control.ExportedMessage) error) error {

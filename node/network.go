@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/multiformats/go-multiaddr"
@@ -14,6 +13,7 @@ import (
 	"github.com/peerpost/peerpost/dht"
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
 
@@ -24,7 +24,7 @@ const freshFor = 2 * time.Minute
 // network is the outside world as the accounts of this node see it.
 type network struct {
 	self  peer.ID
-	host  host.Host
+	host  *host.Host
 	dht   *dht.DHT
 	near  store.Neighbourhood
 	drop  *store.Client

@@ -48,12 +48,13 @@ type Node struct {
 	started time.Time
 	metrics *prometheus.Registry
 
-	lock    *control.Lock
-	key     *identity.HostKey
-	host    *host.Host
-	dht     *dht.DHT
-	holder  *store.Holder
-	network *network
+	lock     *control.Lock
+	key      *identity.HostKey
+	host     *host.Host
+	dht      *dht.DHT
+	holder   *store.Holder
+	receiver *store.Receiver
+	network  *network
 
 	imap       *imap.Server
 	submission *submission.Server
@@ -119,7 +120,6 @@ func (n *Node) openHome(ctx context.Context) error {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() {})()
 	go func() {
 		select {
 		case <-n.stop:
@@ -138,7 +138,7 @@ func (n *Node) Run(ctx context.Context) error {
 		lives.Go(func() { a.run(inner) })
 	}
 	n.mu.Unlock()
-	n.serveStreams(inner)
+	n.serveStreams()
 	lives.Go(func() { n.runPart(inner, "dht", n.dht.Run) })
 	lives.Go(func() { n.runPart(inner, "host", n.host.Run) })
 	lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
@@ -197,45 +197,6 @@ func (n *Node) Close() error {
 	})
 	return n.closeErr
 }
-
-func (n *Node) openNetwork(ctx context.Context) error {
-	d, err := dht.New(dht.Config{
-		Host: n.host, Datastore: n.host.Records(), Mode: n.cfg.mode(), PuzzleBits: n.cfg.puzzleBits(),
-		Refresh: n.cfg.Refresh, Log: n.log, Bootstrap: n.host.Bootstrap(),
-	})
-	if err != nil {
-		return err
-	}
-	n.dht = d
-	n.opened(d.Close)
-	n.network = &network{
-		self: n.host.ID(), host: n.host, dht: d, bits: n.cfg.stampBits, local: n.local,
-		found: make(map[[32]byte]found), subs: make(map[chan struct{}]bool),
-	}
-	n.network.near = &neighbourhood{d, n.network.changed(context.Background())}
-	n.network.door = &door{n.owner}
-	n.holder, err = store.Open(store.HolderConfig{
-		Dir: n.home.holding(), Capacity: n.cfg.capacity(), Self: n.host.ID(), HostKey: n.key,
-		Near: n.network.near, Dial: n.host.Transport(), Log: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.opened(n.holder.Close)
-	n.network.drop = store.NewClient(store.ClientConfig{
-		Self: n.host.ID(), Local: n.holder, Near: n.network.near, Dial: n.host.Transport(), Log: n.log,
-	})
-	return nil
-}
-
-// neighbourhood is the DHT as the store sees it, with a share of its own in
-// the news of changes.
-type neighbourhood struct {
-	*dht.DHT
-	changed <-chan struct{}
-}
-
-func (n *neighbourhood) Changed() <-chan struct{} { return n.changed }
 
 func (n *Node) openAccounts(ctx context.Context) error {
 	if n.cfg.Holder {
@@ -338,14 +299,6 @@ func (n *Node) account(name string) (*account, error) {
 		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
 	}
 	return match, nil
-}
-
-// serveStreams answers the protocols of the drop and of direct delivery.
-func (n *Node) serveStreams(ctx context.Context) {
-	n.host.Handle(store.DropProtocol, func(s host.Stream) { n.holder.Serve(ctx, s, s.Remote()) })
-	n.host.Handle(store.DeliverProtocol, func(s host.Stream) {
-		store.ServeDeliver(ctx, s, s.Remote(), n.key, n.network.door)
-	})
 }
 
 // follow hands on the news of the network.

@@ -247,49 +247,44 @@ func (c *Courier) direct(ctx context.Context, m *sealed.Message, hosts []identit
 	return err
 }
 
-// put leaves the message with the holders.
+// put leaves the message with the holders. It returns when enough of them have
+// it; the rest goes on until the time is over, and counts as it comes.
 func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, transferTime(putTime, m.Outer.Size))
-	defer cancel()
-	bits := c.net.StampBits(int64(m.Outer.Size))
-	for {
-		if err := c.stamp(ctx, t, m, bits); err != nil {
-			return err
-		}
-		result, err := c.net.Put(ctx, m, t.keepers, func(s store.PutState) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			t.replicas, t.wanted = max(t.replicas, s.Receipts), s.Wanted
-		})
-		if errors.As(err, new(*store.StampError)) {
-			var more *store.StampError
-			errors.As(err, &more)
-			if more.Bits > bits && more.Bits <= bits+maxMoreBits {
-				bits = more.Bits
-				continue
-			}
-		}
-		c.mu.Lock()
-		t.replicas, t.wanted = len(result.Receipts), result.Wanted
-		if result.Tombstone != nil && t.entombed.IsZero() {
-			t.entombed = time.Now()
-		}
-		if err == nil || !t.entombed.IsZero() {
-			t.state = max(t.state, mailbox.Replicated)
-			err = nil
-		}
-		c.mu.Unlock()
+	if err := c.stamp(ctx, t, m); err != nil {
 		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, transferTime(putTime, m.Outer.Size))
+	result, err := c.net.Put(ctx, m, t.keepers, func(s store.PutState) {
+		if s.Done {
+			cancel()
+		}
+		c.placed(t, s.PutResult)
+	})
+	if err != nil {
+		cancel()
+	}
+	c.placed(t, result)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		t.state = max(t.state, mailbox.Replicated)
+	}
+	return err
+}
+
+// placed notes where copies are.
+func (c *Courier) placed(t *transit, r store.PutResult) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.replicas, t.wanted = len(r.Receipts), r.Wanted
+	if r.Tombstone != nil && t.entombed.IsZero() {
+		t.entombed = time.Now()
 	}
 }
 
-// maxMoreBits is how much more work than usual the courier does for a full
-// inbox: at most 16 times.
-const maxMoreBits = 4
-
 // stamp makes the stamp that holders ask for, unless there is one already.
-func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message, bits int) error {
-	id := m.Outer.ID()
+func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message) error {
+	id, bits := m.Outer.ID(), c.net.StampBits(int64(m.Outer.Size))
 	if m.Outer.Stamp != nil && m.Outer.Stamp.Valid(id, bits) {
 		return nil
 	}

@@ -23,12 +23,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/host"
+	libp2phost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/node"
+	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/node/memnet"
 )
 
@@ -179,12 +178,10 @@ func (c *Cluster) Start(i int) {
 	go func() { m.ended <- n.Run(ctx) }()
 }
 
-func (m *Machine) hook(key *identity.HostKey) (host.Host, error) {
-	private, err := crypto.UnmarshalEd25519PrivateKey(key.Private())
-	if err != nil {
-		return nil, err
-	}
-	return m.wire.Host(memnet.HostConfig{Key: private})
+func (m *Machine) hook(p host.Parts) (libp2phost.Host, error) {
+	return m.wire.Host(memnet.HostConfig{
+		Key: p.Key, ConnManager: p.ConnManager, ResourceManager: p.ResourceManager, UserAgent: p.UserAgent,
+	})
 }
 
 // Stop switches a node off, in good order.
@@ -283,3 +280,6 @@ func (m *Machine) Home() string { return m.home }
 
 // Running is the node, nil while it is off.
 func (m *Machine) Running() *node.Node { return m.node }
+
+// Pass lets virtual time pass. It is for bubbles, where that takes none.
+func (c *Cluster) Pass(d time.Duration) { <-time.After(d) }
