@@ -34,7 +34,10 @@
 // # Strings
 //
 // No string of an index holds CR, LF or NUL. Strings can hold bytes above 127,
-// and those need not be UTF-8: they are as the sender wrote them.
+// and those need not be UTF-8: they are as the sender wrote them. A parameter in
+// pieces (RFC 2231) is put together; when it is encoded its name ends in "*" and
+// [Param] decodes it. An address without a host has [MissingHost], so that only
+// groups have none.
 package mime
 
 // What a message may ask of its reader. Beyond these it is shown with less

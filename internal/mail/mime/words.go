@@ -21,7 +21,7 @@ const maxWord = 4 << 10
 // cannot be decoded stays as it is; bytes that are not UTF-8 are taken as
 // Windows-1252, control characters become blanks.
 func DecodeHeader(s string) string {
-	if strings.Index(s, "=?") < 0 {
+	if !strings.Contains(s, "=?") {
 		return printable(toUTF8(s))
 	}
 	var out strings.Builder
