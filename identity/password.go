@@ -27,7 +27,7 @@ const (
 	maxWorkFactor   = 22 // 13 s and 4 GiB; a file that asks for more is not tried
 	maxPassword     = 1024
 	maxPasswordName = 32
-	maxPasswordFile = 4 << 10 // bytes; one has 216
+	maxPasswordFile = 4 << 10 // bytes; one has about 215
 
 	passwordDir = "passwords"
 	passwordExt = ".age"

@@ -18,7 +18,7 @@ import (
 
 const (
 	vaultVersion   = 1
-	maxAccountFile = 1 << 10             // bytes; one has about 120
+	maxAccountFile = 1 << 10             // bytes; one has about 60
 	maxKeyringFile = maxKeyring + 16<<10 // bytes
 
 	accountFile = "account.cbor"

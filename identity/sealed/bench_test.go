@@ -1,4 +1,4 @@
-package sealed_test
+package sealed
 
 import (
 	"bytes"
@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
-	"github.com/peerpost/peerpost/identity/sealed"
 )
 
 func newKeyring(t testing.TB, now time.Time) *identity.Keyring {
@@ -34,8 +33,8 @@ func BenchmarkSeal(b *testing.B) {
 			b.SetBytes(int64(size.n))
 			b.ReportAllocs()
 			for b.Loop() {
-				in := &sealed.Inner{Kind: sealed.KindMail, To: bob.Root(), Recipient: "bob", Body: body}
-				if _, err := sealed.Seal(alice, in, secrets.Public(), identity.EpochAt(now)); err != nil {
+				in := &Inner{Kind: KindMail, To: bob.Root(), Recipient: "bob", Body: body}
+				if _, err := Seal(alice, in, secrets.Public(), identity.EpochAt(now)); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -48,8 +47,8 @@ func BenchmarkOpen(b *testing.B) {
 	alice, bob := newKeyring(b, now), newKeyring(b, now)
 	secrets, _ := bob.SecretsFor(identity.EpochAt(now))
 	for _, size := range sizes {
-		in := &sealed.Inner{Kind: sealed.KindMail, To: bob.Root(), Recipient: "bob", Body: bytes.Repeat([]byte("peerpost"), size.n/8)}
-		m, err := sealed.Seal(alice, in, secrets.Public(), identity.EpochAt(now))
+		in := &Inner{Kind: KindMail, To: bob.Root(), Recipient: "bob", Body: bytes.Repeat([]byte("peerpost"), size.n/8)}
+		m, err := Seal(alice, in, secrets.Public(), identity.EpochAt(now))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -57,7 +56,7 @@ func BenchmarkOpen(b *testing.B) {
 			b.SetBytes(int64(size.n))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := sealed.Open(bob, m); err != nil {
+				if _, err := Open(bob, m); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -66,15 +65,15 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func BenchmarkMakeStamp(b *testing.B) {
-	for _, bits := range []int{sealed.StampBits(4 << 10), sealed.StampBits(128 << 10)} {
+	for _, bits := range []int{StampBits(4 << 10), StampBits(128 << 10)} {
 		b.Run(fmt.Sprintf("%dbits", bits), func(b *testing.B) {
-			var id sealed.ID
+			var id ID
 			for b.Loop() {
 				id[0]++
 				if id[0] == 0 {
 					id[1]++
 				}
-				if _, err := sealed.MakeStamp(b.Context(), id, bits); err != nil {
+				if _, err := MakeStamp(b.Context(), id, bits); err != nil {
 					b.Fatal(err)
 				}
 			}

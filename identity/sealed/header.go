@@ -7,10 +7,18 @@ import (
 	"fmt"
 )
 
-// maxHeader is the size of the largest age header in bytes. Ours have 1,627.
-const maxHeader = 2 << 10
+const (
+	// maxHeader is the size of the largest age header in bytes. Ours have 1,627.
+	maxHeader = 2 << 10
+	// ageOverhead is what age adds to a plaintext of up to 64 KiB, in bytes: header, nonce (16) and tag (16).
+	ageOverhead = 1627 + 16 + 16
+)
 
 const (
+	// encapsulationSize is the length of the encapsulated key in bytes: an ML-KEM-768 ciphertext (1,088) and an
+	// X25519 key (32).
+	encapsulationSize = 1120
+
 	ageIntro   = "age-encryption.org/v1\n"
 	stanzaHead = "-> "
 	stanzaType = "mlkem768x25519"
@@ -40,7 +48,7 @@ func checkHeader(file []byte) error {
 			if string(fields[0]) != stanzaType {
 				return errors.New("age header: the stanza is not " + stanzaType)
 			}
-			if len(fields) != 2 || base64.RawStdEncoding.DecodedLen(len(fields[1])) != encapsulationSize {
+			if len(fields) != 2 || len(fields[1]) != base64.RawStdEncoding.EncodedLen(encapsulationSize) {
 				return errors.New("age header: the stanza has no encapsulated key of the right size")
 			}
 		case bytes.HasPrefix(line, []byte("---")):
@@ -53,7 +61,3 @@ func checkHeader(file []byte) error {
 		}
 	}
 }
-
-// encapsulationSize is the length of the encapsulated key in bytes: an ML-KEM-768 ciphertext (1,088) and an X25519
-// key (32).
-const encapsulationSize = 1120

@@ -20,7 +20,7 @@ const (
 	// padded to 41 MiB, and age's header and 16 bytes for each 64 KiB.
 	MaxBody = 42 << 20
 	// MinBody is the size of the smallest body in bytes: 4 KiB of plaintext sealed by age.
-	MinBody = minPlaintext + 1024
+	MinBody = minPlaintext + ageOverhead
 
 	outerVersion = 1
 	suite        = 1 // Ed25519ctx, age with mlkem768x25519, SHA-256
