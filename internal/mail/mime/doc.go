@@ -48,7 +48,7 @@ const (
 	MaxDepth     = 50      // parts within parts, the message itself being at depth 1
 	MaxParts     = 2_000   // parts of a message, all levels; the last one takes in the rest
 	MaxBoundary  = 200     // bytes of a multipart's boundary; RFC 2046 allows 70
-	MaxAddresses = 10_000  // addresses of one envelope, groups' marks included; later ones are left out
+	MaxAddresses = 10_000  // addresses of the envelope, groups' marks included, and of all inner envelopes together; later ones are left out
 	MaxParams    = 64      // parameters of one field; later ones are left out
 	MaxValue     = 4 << 10 // bytes of one address' parts, parameter, id or other short text; longer ones are cut
 	MaxText      = 8 << 10 // bytes of one Subject, In-Reply-To or Content-Description; longer ones are cut
