@@ -22,6 +22,7 @@ type tail int
 
 const (
 	tailLine tail = iota // CRLF, or nothing yet
+	tailLF               // without a CR
 	tailCR
 	tailText
 )
@@ -40,7 +41,9 @@ func (c *conn) direct() (io.Reader, bool) {
 }
 
 // Read gives the body without the dots of its transport (RFC 5321, 4.5.2). Only
-// CR LF . CR LF ends it.
+// CR LF . CR LF ends it. Clients that leave bare LFs as they are may double the
+// dots after them (Python's smtplib does) or not, so one of two is taken away
+// there, and a single one stays.
 func (d *direct) Read(p []byte) (n int, err error) {
 	for n == 0 && !d.end {
 		w := d.c.unread
@@ -61,9 +64,14 @@ func (d *direct) Read(p []byte) (n int, err error) {
 				d.c.unread = w[1:]
 				d.tail = tailText
 			}
+		case d.tail == tailLF && len(w) == 1 && w[0] == '.':
+			err = d.c.fill()
+		case d.tail == tailLF && bytes.HasPrefix(w, []byte("..")):
+			d.c.unread = w[1:]
+			d.tail = tailText
 		default:
-			if i := bytes.Index(w, []byte("\r\n.")); i >= 0 {
-				w = w[:i+2]
+			if i := bytes.Index(w, []byte("\n.")); i >= 0 {
+				w = w[:i+1]
 			}
 			n = d.give(p, w)
 		}
@@ -89,6 +97,8 @@ func (d *direct) give(p, w []byte) int {
 		d.tail = tailCR
 	case last == '\n' && (n > 1 && p[n-2] == '\r' || n == 1 && d.tail == tailCR):
 		d.tail = tailLine
+	case last == '\n':
+		d.tail = tailLF
 	default:
 		d.tail = tailText
 	}

@@ -44,8 +44,7 @@ func readDirect(stream io.Reader, piece int) (body, left []byte, err error) {
 	return body, left, nil
 }
 
-// plainDots is the same in the plainest way: the lines of RFC 5321, 4.5.2, where
-// only CRLF ends a line.
+// plainDots is the same in the plainest way.
 func plainDots(in []byte) (body, left []byte, ok bool) {
 	for {
 		i := bytes.Index(in, []byte("\r\n"))
@@ -57,7 +56,8 @@ func plainDots(in []byte) (body, left []byte, ok bool) {
 		if string(line) == ".\r\n" {
 			return body, in, true
 		}
-		body = append(body, bytes.TrimPrefix(line, []byte("."))...)
+		line = bytes.TrimPrefix(line, []byte("."))
+		body = append(body, bytes.ReplaceAll(line, []byte("\n.."), []byte("\n."))...)
 	}
 }
 
@@ -86,6 +86,7 @@ func checkDirect(t *testing.T, in []byte) {
 var directSeeds = []string{
 	".\r\n", "\r\n.\r\n", "a\r\n.\r\nNOOP\r\n", "..\r\n...\r\n.a\r\n.\r\n.\r\n",
 	"a\r\r\n.\r\nb\r\n.\r\n", "a\n.\nb\r.\rc\r\n.\rd\r\n.\r\n", ".\r.\r\n.\r\n", "a\r\n.", "a\r\n.\r", "a\r\n\r", "\n.\r\n\r\n.\r\n", "..", "",
+	"a\n..\n...\n..b\n.c\r\n.\n..\r\n.\r\n", "\n.", "\n..\r\n.\r\n",
 }
 
 func TestDirect(t *testing.T) {
