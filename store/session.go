@@ -1,0 +1,266 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/wire"
+)
+
+// session is the answering end of a stream.
+type session struct {
+	s      Stream
+	r      *bufio.Reader
+	w      *bufio.Writer
+	remote peer.ID
+	log    *slog.Logger
+}
+
+func newSession(s Stream, remote peer.ID, log *slog.Logger) *session {
+	return &session{s: s, r: bufio.NewReaderSize(s, 8<<10), w: bufio.NewWriterSize(s, 32<<10), remote: remote, log: log}
+}
+
+// serve answers requests until the other side ends the stream, breaks a rule, or is silent for too long.
+func (x *session) serve(ctx context.Context, handle func(context.Context, *request) error) {
+	stop := context.AfterFunc(ctx, func() { _ = x.s.Reset() })
+	defer stop()
+	for range RequestsPerStream {
+		q, err := x.next()
+		if err == io.EOF {
+			_ = x.s.SetDeadline(time.Now().Add(hangUpTime))
+			_ = x.s.Close()
+			return
+		}
+		if err == nil {
+			err = handle(ctx, q)
+		}
+		if refusal := new(Refusal); errors.As(err, &refusal) {
+			x.log.Debug("request refused", "peer", x.remote, "code", refusal.Code, "reason", refusal.Text)
+			err = x.answer(&refusedAnswer{refusal})
+		}
+		if errors.Is(err, errHungUp) {
+			return
+		}
+		if err != nil {
+			x.log.Debug("stream ended", "peer", x.remote, "error", err)
+			_ = x.s.Reset()
+			return
+		}
+	}
+	x.hangUp(refuse(CodeRequests, "%d requests are answered on one stream", RequestsPerStream))
+}
+
+// errHungUp says that the stream was ended in good order, with a reason.
+var errHungUp = errors.New("hung up")
+
+// refusedAnswer is what every answer looks like when it is a refusal.
+type refusedAnswer struct {
+	Refused *Refusal `cbor:"1,keyasint"`
+}
+
+// next reads a request. What cannot be read as one ends the stream, since nobody knows where the next would begin.
+func (x *session) next() (*request, error) {
+	if err := x.s.SetDeadline(time.Now().Add(IdleTime)); err != nil {
+		return nil, err
+	}
+	// The first byte may take its time; the rest may not.
+	if _, err := x.r.Peek(1); err != nil {
+		return nil, err
+	}
+	if err := x.s.SetDeadline(time.Now().Add(AnswerTime)); err != nil {
+		return nil, err
+	}
+	var q request
+	if err := wire.ReadFrame(x.r, MaxRequest, &q); err != nil {
+		x.log.Debug("request not readable", "peer", x.remote, "error", err)
+		x.hangUp(refuse(CodeMalformed, "the request cannot be read"))
+		return nil, errHungUp
+	}
+	if err := q.check(); err != nil {
+		return nil, refuse(CodeMalformed, "%v", err)
+	}
+	return &q, nil
+}
+
+// answer writes one answer and sends it.
+func (x *session) answer(a any) error {
+	if err := x.write(a, 0); err != nil {
+		return err
+	}
+	return x.w.Flush()
+}
+
+// write writes one answer without sending it yet; so many bytes follow.
+func (x *session) write(a any, follow uint64) error {
+	if err := x.s.SetDeadline(time.Now().Add(bodyTime(follow))); err != nil {
+		return err
+	}
+	return wire.WriteFrame(x.w, a)
+}
+
+// hangUp says why and ends the stream.
+func (x *session) hangUp(r *Refusal) {
+	_ = x.s.SetDeadline(time.Now().Add(hangUpTime))
+	if wire.WriteFrame(x.s, &refusedAnswer{r}) != nil || x.s.Close() != nil {
+		_ = x.s.Reset()
+	}
+}
+
+// verdict is what a taker says to an offer: it has the message, or it was deleted, or it takes it.
+type verdict struct {
+	have      bool
+	tombstone []byte
+	// take puts the checked body on the disk and returns after the sync, with a tombstone when the message was
+	// deleted meanwhile.
+	take func(ctx context.Context, body []byte) (tombstone []byte, err error)
+	// done is called in any case, once the offer is dealt with.
+	done func()
+}
+
+// put deals with one offer: it looks at the outer part, asks the taker, reads and checks the body, and answers with a
+// receipt after the taker has it on the disk. Drops and accounts take messages in this one way.
+func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey, memory *memory,
+	offer func(o *sealed.Outer, id sealed.ID) (verdict, error),
+) error {
+	o, err := sealed.ParseOuter(q.Outer)
+	if err != nil {
+		return refuse(CodeMalformed, "%v", err)
+	}
+	if err := o.Check(time.Now()); err != nil {
+		return refuse(CodeExpiry, "%v", err)
+	}
+	id := o.ID()
+	v, err := offer(&o, id)
+	if err != nil {
+		return err
+	}
+	if v.done != nil {
+		defer v.done()
+	}
+	receipt := func() error {
+		r := identity.StorageReceipt{ID: id, Inbox: o.Inbox, Expiry: o.Expiry, Time: time.Now().Unix()}
+		return x.answer(&putAnswer{Receipt: identity.SignStorageReceipt(key, r)})
+	}
+	if v.tombstone != nil {
+		return x.answer(&putAnswer{Tombstone: v.tombstone})
+	}
+	if v.have {
+		return receipt()
+	}
+	release, err := memory.reserve(x.s, int(o.Size))
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := x.answer(&putAnswer{Want: true}); err != nil {
+		return err
+	}
+	if err := x.s.SetDeadline(time.Now().Add(bodyTime(o.Size))); err != nil {
+		return err
+	}
+	body := make([]byte, o.Size)
+	if _, err := io.ReadFull(x.r, body); err != nil {
+		return fmt.Errorf("read body: %w", err)
+	}
+	if !hashes(&o, body) {
+		return refuse(CodeHash, "the body is not the one that the outer part names")
+	}
+	tombstone, err := v.take(ctx, body)
+	if err != nil {
+		return err
+	}
+	if tombstone != nil {
+		return x.answer(&putAnswer{Tombstone: tombstone})
+	}
+	return receipt()
+}
+
+// memory bounds the bodies that are in memory at once.
+type memory struct {
+	most int64
+
+	mu   sync.Mutex
+	used int64
+}
+
+// reserve asks the stream's scope and the common bound before n bytes are allocated.
+func (m *memory) reserve(s Stream, n int) (release func(), err error) {
+	m.mu.Lock()
+	over := m.used+int64(n) > m.most
+	if !over {
+		m.used += int64(n)
+	}
+	m.mu.Unlock()
+	if over {
+		return nil, refuse(CodeMemory, "bodies of %d bytes are arriving at once, and no more may", m.most)
+	}
+	back := func() {
+		m.mu.Lock()
+		m.used -= int64(n)
+		m.mu.Unlock()
+	}
+	scope, err := s.ReserveMemory(n)
+	if err != nil {
+		back()
+		return nil, refuse(CodeMemory, "your share of memory has no room for %d bytes", n)
+	}
+	return func() { scope(); back() }, nil
+}
+
+// guests counts the streams of each peer.
+type guests struct {
+	perPeer int
+	most    int
+
+	mu     sync.Mutex
+	counts map[peer.ID]int
+	all    int
+}
+
+// enter admits a stream, or names the limit.
+func (g *guests) enter(p peer.ID) (leave func(), refusal *Refusal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all >= g.most {
+		return nil, refuse(CodeStreams, "%d streams are served at once", g.most)
+	}
+	if g.counts[p] >= g.perPeer {
+		return nil, refuse(CodeStreams, "%d streams of one peer are served at once", g.perPeer)
+	}
+	if g.counts == nil {
+		g.counts = make(map[peer.ID]int)
+	}
+	g.counts[p]++
+	g.all++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.all--
+		if g.counts[p]--; g.counts[p] == 0 {
+			delete(g.counts, p)
+		}
+	}, nil
+}
+
+func (g *guests) now() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.all
+}
+
+// newNonce draws what the proofs on one stream must contain.
+func newNonce() (n [32]byte) {
+	rand.Read(n[:])
+	return n
+}

@@ -1,0 +1,565 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+)
+
+const (
+	// Copies is how many nodes hold a message: the nearest ten.
+	Copies = 10
+	// UpkeepEvery is how often a holder compares each inbox with the other holders, give or take a tenth.
+	UpkeepEvery = 30 * time.Minute
+	// UpkeepAfterChange is how long after a change among the neighbours it does so besides.
+	UpkeepAfterChange = 30 * time.Second
+
+	// upkeepBatch is how many inboxes are looked at together, and upkeepPace how long a batch lasts at least: with
+	// ten thousand inboxes a third of the time is left.
+	upkeepBatch = 16
+	upkeepPace  = time.Second
+	// upkeepVisits is how many other holders are visited at once.
+	upkeepVisits = 4
+	// nudgeEvery is how often others can bring the turn of an inbox forward.
+	nudgeEvery = 5 * time.Minute
+	// shunnedEvery is how soon another holder that does not know this node as near is asked again, and shunnedTurns
+	// how often: tables of neighbours take a while to fill after a start.
+	shunnedEvery = 2 * time.Minute
+	shunnedTurns = 5
+	// patience is how long a visited holder is kept waiting for the byte budget; it hangs up after IdleTime.
+	patience = IdleTime / 2
+	// maxExpected is how many messages a visited holder expects on one stream.
+	maxExpected = 2 * InboxMessages
+	// rescuePeers is how many of the nearest nodes get what a holder has that is far from the drop by now, and
+	// rescueBatch how many messages it puts there in one turn.
+	rescuePeers = 3
+	rescueBatch = 100
+)
+
+// UpkeepStatus counts what upkeep did since the holder was opened.
+type UpkeepStatus struct {
+	Rounds      uint64 // turns of inboxes
+	Moved       uint64 // of these, because the ten nearest had changed
+	Digests     uint64 // comparisons with another holder
+	Same        uint64 // of these, without a difference
+	Pushed      uint64 // copies brought to others
+	PushedBytes uint64
+	Taken       uint64 // copies brought by others
+	PassedOn    uint64 // tombstones told to others
+	Learned     uint64 // tombstones told by others
+	Rescued     uint64 // copies put to a drop that is far away by now
+	Failed      uint64 // visits cut short
+}
+
+// upkeep keeps the drops complete of which this holder has messages. Each inbox has its turn every UpkeepEvery, at a
+// time of its own, so that a holder of many inboxes works evenly.
+type upkeep struct {
+	h    *Holder
+	pace pace
+	wake chan struct{}
+
+	mu    sync.Mutex
+	turns map[identity.Public]*turn
+}
+
+// turn is when an inbox is looked at next.
+type turn struct {
+	next    time.Time
+	regular time.Time // when it would be without a change or a nudge
+	moved   bool      // next is early because neighbours changed: only new holders are visited
+	ten     []peer.ID // the nearest at the last turn, without this node
+	last    time.Time // of a whole turn
+	shunned int       // turns in which another holder did not know this node as near
+	rescued digest    // what was put to nearer nodes from afar
+}
+
+func newUpkeep(h *Holder) *upkeep {
+	return &upkeep{
+		h: h, pace: pace{perSecond: h.limits.UpkeepRate},
+		wake: make(chan struct{}, 1), turns: make(map[identity.Public]*turn),
+	}
+}
+
+// added gives an inbox that has a new message its turn, if it has none.
+func (u *upkeep) added(inbox identity.Public) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.turns[inbox] == nil {
+		at := time.Now().Add(jitter(UpkeepEvery))
+		u.turns[inbox] = &turn{next: at, regular: at}
+		u.poke()
+	}
+}
+
+// nudge brings the turn of an inbox forward, since another holder lacks something that is here.
+func (u *upkeep) nudge(inbox identity.Public) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	t := u.turns[inbox]
+	if t == nil || now.Sub(t.last) < nudgeEvery {
+		return
+	}
+	if at := now.Add(random(upkeepPace)); at.Before(t.next) || t.moved {
+		t.next, t.moved = at, false
+		u.poke()
+	}
+}
+
+func (u *upkeep) poke() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run gives the inboxes their turns until ctx ends.
+func (u *upkeep) run(ctx context.Context) {
+	u.begin(time.Now())
+	var changed time.Time // when a change is dealt with; zero means that there was none
+	for {
+		now := time.Now()
+		if !changed.IsZero() && !now.Before(changed) {
+			changed = time.Time{}
+			u.change(now)
+		}
+		batch, next := u.take(now)
+		if len(batch) > 0 {
+			u.round(ctx, batch)
+			next = now.Add(upkeepPace)
+		}
+		if !changed.IsZero() && changed.Before(next) {
+			next = changed
+		}
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-u.wake:
+		case <-u.h.cfg.Near.Changed():
+			if changed.IsZero() {
+				changed = time.Now().Add(jitter(UpkeepAfterChange))
+			}
+		}
+		timer.Stop()
+	}
+}
+
+// begin spreads what the spool had at open over the first turn: soon, since others may have moved on meanwhile, but
+// not all at once.
+func (u *upkeep) begin(now time.Time) {
+	keys := u.h.spool.keys()
+	spread := u.spread(len(keys))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, k := range keys {
+		if u.turns[k] == nil {
+			at := now.Add(UpkeepAfterChange + random(spread))
+			u.turns[k] = &turn{next: at, regular: at}
+		}
+	}
+}
+
+// spread is how long that many turns take.
+func (u *upkeep) spread(inboxes int) time.Duration {
+	return min(time.Duration(inboxes)*upkeepPace/upkeepBatch, UpkeepEvery)
+}
+
+// change brings all turns forward after a change among the neighbours.
+func (u *upkeep) change(now time.Time) {
+	u.h.views.forget()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	spread := u.spread(len(u.turns))
+	for _, t := range u.turns {
+		if at := now.Add(random(spread)); at.Before(t.next) {
+			t.next, t.moved = at, true
+		}
+	}
+}
+
+// job is the turn of one inbox.
+type job struct {
+	inbox identity.Public
+	moved bool
+	ten   []peer.ID // of the last turn
+}
+
+// take returns the inboxes whose turn it is, and when the next turn will be. Inboxes of which nothing is left lose
+// their turn.
+func (u *upkeep) take(now time.Time) (batch []job, next time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	next = now.Add(UpkeepEvery)
+	for k, t := range u.turns {
+		if t.next.After(now) || len(batch) == upkeepBatch {
+			if t.next.Before(next) {
+				next = t.next
+			}
+			continue
+		}
+		if u.h.spool.digest(k).Count == 0 {
+			delete(u.turns, k)
+			continue
+		}
+		batch = append(batch, job{k, t.moved, t.ten})
+		if !t.moved {
+			t.regular = now.Add(jitter(UpkeepEvery))
+			t.last = now
+		}
+		t.next, t.moved = t.regular, false
+	}
+	return batch, next
+}
+
+// round finds the holders of each inbox and visits them, each once for all the inboxes.
+func (u *upkeep) round(ctx context.Context, batch []job) {
+	var mu sync.Mutex
+	visits := make(map[peer.ID][]identity.Public)
+	var work sync.WaitGroup
+	for _, j := range batch {
+		work.Go(func() {
+			for _, p := range u.holders(ctx, j) {
+				mu.Lock()
+				visits[p] = append(visits[p], j.inbox)
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	slots := make(chan struct{}, upkeepVisits)
+	for p, inboxes := range visits {
+		work.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if err := u.visit(ctx, p, inboxes); err != nil && ctx.Err() == nil {
+				u.h.counts.failed.Add(1)
+				u.h.log.Debug("upkeep visit failed", "peer", p, "error", err)
+			}
+		})
+	}
+	work.Wait()
+}
+
+// holders returns whom to visit for an inbox, and notes whether this node is one of its holders.
+func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
+	h := u.h
+	near, err := h.views.get(ctx, j.inbox, 0)
+	if err != nil {
+		h.log.Debug("upkeep found no holders", "error", err)
+		u.again(j.inbox, j.moved)
+		return nil
+	}
+	ten := slices.Clone(near[:min(Copies, len(near))])
+	h.spool.setCold(j.inbox, !slices.Contains(ten, h.cfg.Self))
+	ten = slices.DeleteFunc(ten, func(p peer.ID) bool { return p == h.cfg.Self })
+	u.mu.Lock()
+	if t := u.turns[j.inbox]; t != nil {
+		if !slices.Equal(t.ten, ten) {
+			t.shunned = 0
+		}
+		t.ten = ten
+	}
+	u.mu.Unlock()
+	visit := ten
+	if j.moved {
+		visit = slices.DeleteFunc(slices.Clone(ten), func(p peer.ID) bool { return slices.Contains(j.ten, p) })
+	}
+	h.counts.rounds.Add(1)
+	if j.moved && len(visit) > 0 {
+		h.counts.moved.Add(1)
+	}
+	if !slices.Contains(near, h.cfg.Self) && len(near) == viewPeers {
+		// Those near the drop would not take upkeep from here, as far as one can tell.
+		u.rescue(ctx, j.inbox, ten[:min(rescuePeers, len(ten))])
+		return nil
+	}
+	return visit
+}
+
+// shunned gives an inbox another turn soon when another holder does not know yet that this node is near.
+func (u *upkeep) shunned(inbox identity.Public) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	t := u.turns[inbox]
+	if t == nil || t.shunned >= shunnedTurns {
+		return
+	}
+	if at := time.Now().Add(jitter(shunnedEvery)); at.Before(t.next) {
+		t.shunned++
+		t.next, t.moved = at, false
+	}
+}
+
+// again gives an inbox another turn soon, since this one came to nothing.
+func (u *upkeep) again(inbox identity.Public, moved bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if t := u.turns[inbox]; t != nil {
+		if at := time.Now().Add(jitter(time.Minute)); at.Before(t.next) {
+			t.next, t.moved = at, moved
+		}
+	}
+}
+
+// visit compares inboxes with one other holder and brings it what it lacks.
+func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Public) (err error) {
+	h := u.h
+	c, err := dial(ctx, h.cfg.Dial, p, DropProtocol)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err == nil || isRefusal(err) {
+			c.close()
+		} else {
+			c.abort()
+		}
+	}()
+	for chunk := range slices.Chunk(inboxes, MaxInboxes) {
+		q := &digestRequest{}
+		for _, in := range chunk {
+			q.Inboxes = append(q.Inboxes, h.spool.digest(in))
+		}
+		var a digestAnswer
+		if err := c.ask(&request{Digest: q}, &a, AnswerTime); err != nil {
+			return err
+		}
+		if len(a.Results) != len(chunk) {
+			return errors.New("digest answer is for other inboxes")
+		}
+		h.counts.digests.Add(uint64(len(chunk)))
+		for i, state := range a.Results {
+			switch state {
+			case digestSame:
+				h.counts.same.Add(1)
+			case digestDiffers:
+				if err := u.exchange(ctx, c, chunk[i]); err != nil {
+					return err
+				}
+			case digestNotNear:
+				u.shunned(chunk[i])
+			}
+		}
+	}
+	return nil
+}
+
+// exchange offers all messages of an inbox, takes the tombstones that come back and pushes what is lacking.
+func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) error {
+	h := u.h
+	pages := h.spool.offers(inbox)
+	for i, page := range pages {
+		page.Last = i == len(pages)-1
+		var a offerAnswer
+		if err := c.ask(&request{Offer: page}, &a, AnswerTime); err != nil {
+			return err
+		}
+		for _, blob := range a.Tombstones {
+			t, err := identity.ParseTombstone(blob)
+			if err != nil {
+				return err
+			}
+			if t.Inbox != inbox || t.Delete != page.Delete {
+				return errors.New("tombstone is for another inbox")
+			}
+			n, err := h.bury(ctx, t, blob, "")
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				h.counts.learned.Add(1)
+			}
+		}
+		for _, place := range a.Lacks {
+			if place >= uint64(len(page.Items)) {
+				return errors.New("answer lacks what was not offered")
+			}
+			if _, err := u.push(ctx, c, inbox, page.Items[place].ID, true); err != nil {
+				if r := new(Refusal); errors.As(err, &r) && r.Code != CodeInternal && r.Code != CodeMemory {
+					return nil // it has no room for this inbox
+				}
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// push brings one message to another holder, within the byte budget. It tells whether the other has it now.
+func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Public, id sealed.ID, expected bool) (bool, error) {
+	h := u.h
+	m, err := h.spool.open(inbox, id)
+	if errors.Is(err, errMissing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer m.body.Close()
+	o, err := sealed.ParseOuter(m.outer)
+	if err != nil {
+		return false, err
+	}
+	if err := u.afford(ctx, int(m.size)); err != nil {
+		return false, err
+	}
+	g, err := c.give(&o, id, expected, func() (io.ReadCloser, error) { return io.NopCloser(m.body), nil })
+	if r := new(Refusal); errors.As(err, &r) {
+		switch r.Code {
+		case CodeHash:
+			u.doubt(inbox, id, &o)
+			return false, nil
+		case CodeUnexpected, CodeExpiry:
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	if g.sent {
+		if expected {
+			h.counts.pushed.Add(1)
+		} else {
+			h.counts.rescued.Add(1)
+		}
+		h.counts.pushedBytes.Add(uint64(m.size))
+	}
+	return g.receipt != nil, nil
+}
+
+// errBudget says that the byte budget is used up for the moment.
+var errBudget = errors.New("byte budget of upkeep is used up")
+
+// afford waits for the byte budget.
+func (u *upkeep) afford(ctx context.Context, n int) error {
+	wait := u.pace.delay(n, time.Now(), patience)
+	if wait > patience {
+		return errBudget
+	}
+	if wait == 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// doubt reads a message again of which another holder said that its body is wrong, and forgets it if so.
+func (u *upkeep) doubt(inbox identity.Public, id sealed.ID, o *sealed.Outer) {
+	m, err := u.h.spool.open(inbox, id)
+	if err != nil {
+		return
+	}
+	defer m.body.Close()
+	body, err := io.ReadAll(io.LimitReader(m.body, int64(o.Size)+1))
+	if err != nil || !hashes(o, body) {
+		u.h.spool.forget(inbox, id, nil, errors.New("the body does not have its hash"))
+	}
+}
+
+// rescue puts messages of a drop that is far from here by now to the nodes that are nearest, as a sender would. It
+// happens when all neighbours of a drop have gone at once, and once for the same messages.
+func (u *upkeep) rescue(ctx context.Context, inbox identity.Public, peers []peer.ID) {
+	d := u.h.spool.digest(inbox)
+	u.mu.Lock()
+	t := u.turns[inbox]
+	done := t == nil || t.rescued.same(d)
+	u.mu.Unlock()
+	if done {
+		return
+	}
+	whole := len(peers) > 0
+	for _, p := range peers {
+		ok, err := u.rescueTo(ctx, p, inbox)
+		if err != nil {
+			u.h.log.Debug("rescue failed", "peer", p, "error", err)
+		}
+		whole = whole && ok && err == nil
+	}
+	if whole {
+		u.mu.Lock()
+		t.rescued = d
+		u.mu.Unlock()
+	}
+}
+
+func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Public) (whole bool, err error) {
+	c, err := dial(ctx, u.h.cfg.Dial, p, DropProtocol)
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	items, more := u.h.spool.list(inbox, sealed.ID{}, rescueBatch)
+	for _, i := range items {
+		if _, err := u.push(ctx, c, inbox, i.ID, false); err != nil {
+			return false, err
+		}
+	}
+	return !more, nil
+}
+
+// digest answers a comparison: for each inbox whether it is the same here.
+func (v *visit) digest(ctx context.Context, q *digestRequest) error {
+	var a digestAnswer
+	v.theirs = make(map[identity.Public]digest, len(q.Inboxes))
+	for _, d := range q.Inboxes {
+		near, err := v.isNear(ctx, d.Inbox)
+		if err != nil {
+			return refuse(CodeNear, "this holder does not know who is near that drop")
+		}
+		state := digestDiffers
+		switch {
+		case !near:
+			state = digestNotNear
+		case v.holder.spool.digest(d.Inbox).same(d):
+			state = digestSame
+		default:
+			v.theirs[d.Inbox] = d
+		}
+		a.Results = append(a.Results, state)
+	}
+	return v.session.answer(&a)
+}
+
+// offer answers which of the offered messages this holder lacks. Those may be put as upkeep, on this stream.
+func (v *visit) offer(ctx context.Context, q *offerRequest) error {
+	h := v.holder
+	near, err := v.isNear(ctx, q.Inbox)
+	if err != nil || !near {
+		return refuse(CodeNear, "you are not among the %d nodes nearest to that drop, as seen from here", viewPeers)
+	}
+	lacks, tombstones, absent := h.spool.answerOffer(q, time.Now())
+	if v.expected == nil {
+		v.expected = make(map[sealed.ID]bool)
+	}
+	lacks = lacks[:min(len(lacks), max(0, maxExpected-len(v.expected)))]
+	for _, place := range lacks {
+		v.expected[q.Items[place].ID] = true
+	}
+	h.counts.passedOn.Add(uint64(len(tombstones)))
+	if theirs, ok := v.theirs[q.Inbox]; ok {
+		// What they still have beyond this page must be what is here: else there is something here that they lack.
+		theirs = theirs.minus(absent)
+		v.theirs[q.Inbox] = theirs
+		if q.Last && !h.spool.digest(q.Inbox).same(theirs) {
+			h.upkeep.nudge(q.Inbox)
+		}
+	}
+	return v.session.answer(&offerAnswer{Lacks: lacks, Tombstones: tombstones})
+}
