@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -585,6 +586,9 @@ func TestVaultIsSafeForConcurrentUse(t *testing.T) {
 func vaults(t testing.TB) string { return filepath.Join(vector.Dir(t), "vaults") }
 
 func TestGoldenVaults(t *testing.T) {
+	if *update {
+		cryptotest.SetGlobalRandom(t, 1)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(fixedTime))
 		for _, name := range []string{"alice", "bob", "carol"} {

@@ -650,7 +650,7 @@ func makeTombstones(t *testing.T, add func(vector.Vector)) {
 		add(withBody(bad(name, class, comment).With("now", fixedTime), Sign(ContextDelete, key, encode(s))))
 	}
 	fail("foreign-key", "signature", "signed by another key than the delete key it names", func(s *Tombstone) { s.Delete = publicOf(fixedKey("bob delete")) })
-	fail("fetch-key", "signature", "signed by a key that is not the fetch key it names as delete key", func(s *Tombstone) { s.Delete = s.Inbox })
+	fail("fetch-key", "signature", "it names the fetch key as its delete key", func(s *Tombstone) { s.Delete = s.Inbox })
 	fail("empty", "malformed", "no messages", func(s *Tombstone) { s.Items = nil })
 	fail("many", "malformed", "1,001 messages", func(s *Tombstone) { s.Items = make([]TombstoneItem, MaxTombstoneItems+1) })
 	fail("late", "malformed", "a message that would expire in 33 days", func(s *Tombstone) { s.Items[0].Expiry = DayAt(fixedTime) + 33 })

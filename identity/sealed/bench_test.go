@@ -9,15 +9,6 @@ import (
 	"github.com/peerpost/peerpost/identity"
 )
 
-func newKeyring(t testing.TB, now time.Time) *identity.Keyring {
-	t.Helper()
-	kr, err := identity.NewKeyring(identity.NewSeed(), uint64(now.Unix()), now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kr
-}
-
 var sizes = []struct {
 	name string
 	n    int
