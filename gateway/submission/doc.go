@@ -8,16 +8,20 @@
 //
 // The protocol itself is spoken by go-smtp. What it leaves open is closed here:
 //
+//   - server.go counts connections and ends them in order.
 //   - conn.go stands between the socket and the library. It replaces the
 //     library's deadlines by one for every read and a least rate, counts bytes,
 //     ends the reading for good at the first error (so that the rest of a body
 //     is never taken for commands, and a cut chunk never for a whole one), and
 //     gathers the answers to pipelined commands into one write.
+//   - foreign.go knows programs that speak something else, browsers above all.
 //   - session.go holds what belongs to one client and one message.
 //   - login.go counts wrong passwords.
-//   - body.go reads a message into memory that was reserved before, and makes
-//     all its line ends CRLF.
 //   - address.go refuses addresses that no mail system should ever see.
+//   - body.go gathers a message in memory that was reserved before, and makes all
+//     its line ends CRLF.
+//   - direct.go reads the body of DATA past the library, which is much faster.
+//   - reply.go holds what clients are told.
 //
-// Limits are the constants below and those of Config.
+// Limits are the constants beside the code that keeps them and those of Config.
 package submission

@@ -25,9 +25,8 @@ func (s *Server) Open() (conns, loggedIn int) {
 const (
 	LoginTime     = loginTime
 	IdleTime      = idleTime
-	MinRate       = minRate
-	MaxLoginBytes = maxLoginBytes
-	MaxLine       = maxLine
+	HandshakeTime = handshakeTime
 	FailureTime   = failureTime
-	FarewellTime  = farewellTime
+	MinRate       = minRate
+	MaxLine       = maxLine
 )

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/peerpost/peerpost/gateway/listen"
 	"github.com/peerpost/peerpost/gateway/submission"
 	"github.com/peerpost/peerpost/gateway/submission/submissiontest"
 )
@@ -208,6 +209,23 @@ func TestSlowness(t *testing.T) {
 				t.Errorf("lasted %v", took)
 			}
 		})
+	})
+}
+
+func TestHandshakeThatNeverComes(t *testing.T) {
+	authority, err := listen.OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		f := prepare(t, newPipes(), func(c *submission.Config) { c.TLS, c.TLSConfig = p, authority.TLS() }).run()
+		c := f.talk(p.dial())
+		c.send("\x16\x03\x01")
+		if _, took := c.wait(); took != submission.HandshakeTime {
+			t.Errorf("lasted %v", took)
+		}
+		f.stop()
 	})
 }
 
