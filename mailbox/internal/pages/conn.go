@@ -139,13 +139,18 @@ func (c *Conn) Query(sql string, args []any, f func(*Row) error) error {
 			return err
 		}
 	}
+	reset := false
+	defer func() {
+		if !reset { // f failed or panicked
+			_ = s.Reset()
+		}
+	}()
 	for s.Step() {
 		if err := f(s); err != nil {
-			_ = s.Reset()
 			return err
 		}
 	}
-	err = s.Err()
+	err, reset = s.Err(), true
 	if rerr := s.Reset(); err == nil {
 		err = rerr
 	}

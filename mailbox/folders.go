@@ -1,0 +1,280 @@
+package mailbox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox/internal/pages"
+)
+
+// maxFolders bounds the folders of an account: each is in memory.
+const maxFolders = 10_000
+
+var errFolders = &mail.Error{Code: [3]int{5, 2, 2}, Public: "too many folders"}
+
+// Folders lists all folders, INBOX first, then by name.
+func (m *Mailbox) Folders(ctx context.Context) ([]mail.Folder, error) {
+	m.mu.RLock()
+	all := make([]mail.Folder, 0, len(m.rooms))
+	for _, r := range m.rooms {
+		if f := r.now(); f != nil {
+			all = append(all, f.describe())
+		}
+	}
+	m.mu.RUnlock()
+	slices.SortFunc(all, func(a, b mail.Folder) int {
+		if x, y := a.Name == inboxName, b.Name == inboxName; x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+	return all, ctx.Err()
+}
+
+// Folder looks one up by name; mail.ErrNoFolder.
+func (m *Mailbox) Folder(_ context.Context, name string) (mail.Folder, error) {
+	name, err := canonicalName(name)
+	if err != nil {
+		return mail.Folder{}, mail.ErrNoFolder
+	}
+	if r := m.roomOf(name); r != nil {
+		if f := r.now(); f != nil {
+			return f.describe(), nil
+		}
+	}
+	return mail.Folder{}, mail.ErrNoFolder
+}
+
+// CreateFolder makes a folder, and those above it; mail.ErrFolderExists,
+// mail.ErrFolderName. A role can be held by one folder only.
+func (m *Mailbox) CreateFolder(ctx context.Context, name string, role mail.Role) (mail.Folder, error) {
+	name, err := canonicalName(name)
+	if err != nil {
+		return mail.Folder{}, err
+	}
+	var f *folder
+	err = m.write(ctx, func(t *tx) (err error) {
+		if role != mail.NoRole {
+			n, err := t.c.Int("SELECT count(*) FROM folder WHERE role=?", string(role))
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return &mail.Error{Code: [3]int{5, 5, 4}, Public: "another folder has this special use", Cause: mail.ErrRoleFolder}
+			}
+		}
+		if _, err := t.byName(name); err == nil {
+			return mail.ErrFolderExists
+		} else if !errors.Is(err, mail.ErrNoFolder) {
+			return err
+		}
+		if err := t.createAbove(name); err != nil {
+			return err
+		}
+		f, err = t.create(name, role)
+		return err
+	})
+	if err != nil {
+		return mail.Folder{}, err
+	}
+	return f.describe(), nil
+}
+
+// createAbove makes the folders above a name that are missing.
+func (t *tx) createAbove(name string) error {
+	for _, p := range parents(name) {
+		_, err := t.byName(p)
+		if errors.Is(err, mail.ErrNoFolder) {
+			_, err = t.create(p, mail.NoRole)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes a folder of a name that is free. It is subscribed, as clients that know of subscriptions expect of what they create.
+func (t *tx) create(name string, role mail.Role) (*folder, error) {
+	n, err := t.c.Int("SELECT count(*) FROM folder")
+	if err != nil {
+		return nil, err
+	}
+	if n >= maxFolders {
+		return nil, errFolders
+	}
+	validity, err := t.nextValidity()
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{
+		name: name, role: role, validity: validity, next: 1, modseq: t.nextModSeq(), subscribed: true, roll: emptyRoll,
+	}
+	err = t.c.Exec(`INSERT INTO folder(name, role, validity, next, modseq, messages, unseen, deleted, size, subscribed)
+		VALUES(?,?,?,1,?,0,0,0,0,1)`, name, string(role), uint32(validity), uint64(f.modseq))
+	if err != nil {
+		return nil, err
+	}
+	f.id = t.c.LastID()
+	t.drafts[f.id] = &draft{state: f}
+	return f, nil
+}
+
+// DeleteFolder deletes a folder with its messages; those below it stay.
+// mail.ErrRoleFolder for INBOX and the special ones.
+func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
+	name, err := canonicalName(name)
+	if err != nil {
+		return mail.ErrNoFolder
+	}
+	return m.write(ctx, func(t *tx) error {
+		f, err := t.byName(name)
+		if err != nil {
+			return err
+		}
+		if f.role != mail.NoRole {
+			return mail.ErrRoleFolder
+		}
+		var contents []int64
+		err = t.c.Query("SELECT content FROM message WHERE folder=?", []any{f.id}, func(r *pages.Row) error {
+			contents = append(contents, r.ColumnInt64(0))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := t.release(contents); err != nil {
+			return err
+		}
+		for _, sql := range []string{
+			"DELETE FROM message WHERE folder=?", "DELETE FROM expunged WHERE folder=?", "DELETE FROM folder WHERE id=?",
+		} {
+			if err := t.c.Exec(sql, f.id); err != nil {
+				return err
+			}
+		}
+		// The numbers it had are not given again.
+		if err := t.setMeta("modseq", int64(t.modseq)); err != nil {
+			return err
+		}
+		t.drafts[f.id] = &draft{}
+		return nil
+	})
+}
+
+// RenameFolder renames a folder and those below it. Renaming INBOX moves its
+// messages (RFC 9051, 6.3.6).
+func (m *Mailbox) RenameFolder(ctx context.Context, from, to string) error {
+	from, err := canonicalName(from)
+	if err != nil {
+		return mail.ErrNoFolder
+	}
+	if to, err = canonicalName(to); err != nil {
+		return err
+	}
+	return m.write(ctx, func(t *tx) error {
+		f, err := t.byName(from)
+		if err != nil {
+			return err
+		}
+		if f.role != mail.NoRole && f.role != mail.Inbox {
+			return mail.ErrRoleFolder
+		}
+		if _, err := t.byName(to); err == nil {
+			return mail.ErrFolderExists
+		} else if !errors.Is(err, mail.ErrNoFolder) {
+			return err
+		}
+		if f.role == mail.Inbox {
+			return t.renameInbox(f, to)
+		}
+		if isBelow(to, from) {
+			return fmt.Errorf("%w: a folder cannot be moved below itself", mail.ErrFolderName)
+		}
+		if err := t.createAbove(to); err != nil {
+			return err
+		}
+		return t.rename(f, from, to)
+	})
+}
+
+// renameInbox moves the messages of INBOX, which stays, to a new folder.
+func (t *tx) renameInbox(f *folder, to string) error {
+	if err := t.createAbove(to); err != nil {
+		return err
+	}
+	if _, err := t.create(to, mail.NoRole); err != nil {
+		return err
+	}
+	f, err := t.loaded(f.id)
+	if err != nil {
+		return err
+	}
+	_, err = t.copy(f.id, f.roll.uids, to, true)
+	return err
+}
+
+// rename renames a folder and those below it.
+func (t *tx) rename(f *folder, from, to string) error {
+	type move struct {
+		id   int64
+		name string
+	}
+	moves := []move{{f.id, to}}
+	err := t.c.Query("SELECT id, name FROM folder", nil, func(r *pages.Row) error {
+		if name := r.ColumnText(1); isBelow(name, from) {
+			moves = append(moves, move{r.ColumnInt64(0), to + name[len(from):]})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, x := range moves {
+		if name, err := canonicalName(x.name); err != nil || name != x.name {
+			return fmt.Errorf("%w: a folder below it would lie too deep", mail.ErrFolderName)
+		}
+		if _, err := t.byName(x.name); err == nil {
+			return mail.ErrFolderExists
+		} else if !errors.Is(err, mail.ErrNoFolder) {
+			return err
+		}
+		g, err := t.folder(x.id)
+		if err != nil {
+			return err
+		}
+		if g.role != mail.NoRole {
+			return mail.ErrRoleFolder
+		}
+		h := *g
+		h.name = x.name
+		if err := t.put(&h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Subscribe says whether a folder is among those that a client shows; mail.ErrNoFolder.
+func (m *Mailbox) Subscribe(ctx context.Context, name string, on bool) error {
+	name, err := canonicalName(name)
+	if err != nil {
+		return mail.ErrNoFolder
+	}
+	return m.write(ctx, func(t *tx) error {
+		f, err := t.byName(name)
+		if err != nil || f.subscribed == on {
+			return err
+		}
+		g := *f
+		g.subscribed = on
+		return t.put(&g)
+	})
+}
