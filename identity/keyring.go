@@ -94,7 +94,9 @@ type fallbackPayload struct {
 // will do.
 func NewKeyring(seed Seed, generation uint64, now time.Time) (*Keyring, error) {
 	device := newDevice()
-	signed, err := SignRoster(seed, generation, []Device{{Key: publicOf(device), From: now.Unix()}})
+	// The first device counts from the beginning of time: were it from now, and now wrong, the person could not write
+	// before the clock's mistake came true.
+	signed, err := SignRoster(seed, generation, []Device{{Key: publicOf(device)}})
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +160,9 @@ func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(redacted)
 // behind them, and replaces a fallback set that is a year old. It destroys no key that mail may still need; see
 // Expired. When it reports a change, the vault has to be saved before a record is signed.
 //
-// After a long absence it derives the keys of the weeks in between too, and a clock that ran ahead costs nothing but
-// a few kept keys. A clock more than 20 years ahead is not followed.
+// After a long absence it derives the keys of the weeks in between too. A clock that ran ahead costs nothing but a few
+// kept keys, and where the chain began, or keys were destroyed, by a clock that was wrong, the weeks without keys get
+// random ones. A clock more than 20 years ahead is not followed.
 func (k *Keyring) Roll(now time.Time) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -167,13 +170,18 @@ func (k *Keyring) Roll(now time.Time) (changed bool) {
 	if last > k.chain.Head() && last-k.chain.Head() > maxAhead {
 		return false
 	}
+	for e := EpochAt(now); e <= last && e < k.chain.Head(); e++ {
+		if _, ok := k.leaves[e]; !ok {
+			k.keep(e, newSecrets(randomSeeds()))
+			changed = true
+		}
+	}
 	for e := k.chain.Head(); e <= last; e = k.chain.Head() {
 		s, ok := k.chain.Leaf(e)
 		if !ok {
 			panic("identity: the chain has no leaf at its head")
 		}
-		k.leaves[e] = s
-		k.inboxes[s.Inbox()] = e
+		k.keep(e, s)
 		k.chain.Advance()
 		changed = true
 	}
@@ -181,16 +189,17 @@ func (k *Keyring) Roll(now time.Time) (changed bool) {
 		if n > 0 {
 			k.fallbacks[n-1].replaced = now.Unix()
 		}
-		var seeds secretSeeds
-		rand.Read(seeds.Sealing[:])
-		rand.Read(seeds.Fetch[:])
-		rand.Read(seeds.Delete[:])
-		s := newSecrets(seeds)
+		s := newSecrets(randomSeeds())
 		k.fallbacks = append(k.fallbacks, fallback{created: now.Unix(), secrets: s})
 		k.inboxes[s.Inbox()] = FallbackEpoch
 		changed = true
 	}
 	return changed
+}
+
+func (k *Keyring) keep(e Epoch, s *Secrets) {
+	k.leaves[e] = s
+	k.inboxes[s.Inbox()] = e
 }
 
 // Expired names the inboxes whose keys no message can need any more: a week has passed since the last one that was
@@ -401,9 +410,7 @@ func parseKeyring(b []byte) (*Keyring, error) {
 			return nil, errors.New("keyring: epochs are not in order")
 		}
 		last = l.Epoch
-		s := newSecrets(l.Seeds)
-		k.leaves[l.Epoch] = s
-		k.inboxes[s.Inbox()] = l.Epoch
+		k.keep(l.Epoch, newSecrets(l.Seeds))
 	}
 	for i, f := range p.Fallbacks {
 		if (f.Replaced == 0) != (i == len(p.Fallbacks)-1) {

@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -58,6 +59,13 @@ type secretSeeds struct {
 	Sealing [32]byte
 	Fetch   [32]byte
 	Delete  [32]byte
+}
+
+func randomSeeds() (s secretSeeds) {
+	rand.Read(s.Sealing[:])
+	rand.Read(s.Fetch[:])
+	rand.Read(s.Delete[:])
+	return s
 }
 
 // Secrets is the private half of a KeySet. It prints as "secrets(redacted)".

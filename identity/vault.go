@@ -25,6 +25,9 @@ const (
 	keyringFile = "keyring.age"
 )
 
+// ErrStale reports a keyring that is no longer in use: the account was locked, and unlocked again with another copy.
+var ErrStale = errors.New("keyring is no longer in use")
+
 // Vault is the directory that keeps the keys of one account:
 //
 //	account.cbor        in clear: root key, local part, date
@@ -173,13 +176,17 @@ func (v *Vault) Unlocked() *Keyring {
 }
 
 // Save writes the keyring, and the fetch keys around now in clear. When it fails, what was there before is still
-// readable; the keyring is always written before the clear part.
+// readable; the keyring is always written before the clear part. A keyring from before the account was locked and
+// unlocked again is refused with ErrStale.
 func (v *Vault) Save(kr *Keyring) error {
 	if kr.root != v.account.Root {
 		return errors.New("save keyring: it belongs to another account")
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.keyring != nil && v.keyring != kr {
+		return ErrStale
+	}
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, identityFromSeed(kr.accountSeed).Recipient())
 	if err == nil {

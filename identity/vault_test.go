@@ -234,6 +234,17 @@ func TestSaveKeepsChanges(t *testing.T) {
 	if err := v.Save(fixedKeyring(t, "bob")); err == nil {
 		t.Fatal("saved the keyring of another account")
 	}
+	v.Lock()
+	if err := v.Save(kr); err != nil {
+		t.Fatalf("what was begun before the lock cannot be saved: %v", err)
+	}
+	other := unlock(t, v, "secret", "laptop")
+	if err := v.Save(kr); !errors.Is(err, ErrStale) {
+		t.Fatalf("saved over a keyring in use: %v", err)
+	}
+	if err := v.Save(other); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Whichever write fails, what was there before can still be read.
@@ -541,7 +552,7 @@ func TestPresignedAndSequence(t *testing.T) {
 }
 
 func TestVaultIsSafeForConcurrentUse(t *testing.T) {
-	v, kr := newTestVault(t)
+	v, _ := newTestVault(t)
 	v.Lock()
 	var wg sync.WaitGroup
 	for i := range 6 {
@@ -571,7 +582,7 @@ func TestVaultIsSafeForConcurrentUse(t *testing.T) {
 				if i == 0 {
 					v.Lock()
 				}
-				if err := v.Save(kr); err != nil {
+				if err := v.Save(got); err != nil && !errors.Is(err, ErrStale) {
 					t.Error(err)
 				}
 				v.FetchKeys(time.Now())
