@@ -330,14 +330,15 @@ func (c *conn) Close() error {
 	c.closed, c.over = true, true
 	linger := c.linger
 	c.mu.Unlock()
-	defer c.srv.forget(c)
 	c.dropWindow()
 	if !c.shaken {
+		c.srv.forget(c)
 		return c.raw.Close()
 	}
 	if c.flush(farewellTime) && linger {
 		c.wait()
 	}
+	c.srv.forget(c) // before the client can know
 	return c.stream.Close()
 }
 
