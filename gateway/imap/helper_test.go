@@ -330,3 +330,5 @@ func containsLine(lines []string, part string) bool {
 
 // repeat writes bytes.
 func repeat(s string, n int) string { return string(bytes.Repeat([]byte(s), n)) }
+
+func itoa(n int) string { return strconv.Itoa(n) }
