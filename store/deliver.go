@@ -61,7 +61,7 @@ func (r *Receiver) ServeDeliver(ctx context.Context, s Stream, remote peer.ID) {
 	x := newSession(s, remote, r.cfg.Log)
 	leave, refusal := r.guests.enter(remote)
 	if refusal != nil {
-		x.hangUp(refusal)
+		x.turnAway(refusal)
 		return
 	}
 	defer leave()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func (h *Holder) Serve(ctx context.Context, s Stream, remote peer.ID) {
 	leave, refusal := h.guests.enter(remote)
 	if refusal != nil {
 		h.counts.refused[refusal.Code].Add(1)
-		x.hangUp(refusal)
+		x.turnAway(refusal)
 		return
 	}
 	v := &visit{holder: h, session: x, leave: sync.OnceFunc(leave)}
@@ -337,12 +338,18 @@ func (v *visit) list(q *listRequest) error {
 	return v.session.answer(&a)
 }
 
+// getBuffer is how many bytes of answers are gathered before they are sent, so that small messages go together.
+const getBuffer = 32 << 10
+
 // get sends the messages one after the other, until all are sent or they are many bytes.
 func (v *visit) get(q *getRequest) error {
 	h, x := v.holder, v.session
 	access, err := v.access(q.Proof, identity.OpGet)
 	if err != nil {
 		return err
+	}
+	if x.w.Size() < getBuffer {
+		x.w = bufio.NewWriterSize(x.s, getBuffer)
 	}
 	var last getItem
 	sent := uint64(0)

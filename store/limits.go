@@ -58,7 +58,7 @@ const (
 	// OfferTombstones is how many bytes of tombstones answer one offer; the first may be larger.
 	OfferTombstones = 256 << 10
 	// RequestsPerStream is how many requests one stream may carry.
-	RequestsPerStream = 100_000
+	RequestsPerStream = 50_000
 	// IdleTime is how long a stream may wait for its next request.
 	IdleTime = time.Minute
 	// AnswerTime is how long one frame may take on its way, and how long a peer may take to answer.

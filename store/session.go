@@ -28,7 +28,7 @@ type session struct {
 }
 
 func newSession(s Stream, remote peer.ID, log *slog.Logger) *session {
-	return &session{s: s, r: bufio.NewReaderSize(s, 8<<10), w: bufio.NewWriterSize(s, 32<<10), remote: remote, log: log}
+	return &session{s: s, r: bufio.NewReader(s), w: bufio.NewWriter(s), remote: remote, log: log}
 }
 
 // serve answers requests until the other side ends the stream, breaks a rule, or is silent for too long.
@@ -107,6 +107,14 @@ func (x *session) write(a any, follow uint64) error {
 		return err
 	}
 	return wire.WriteFrame(x.w, a)
+}
+
+// turnAway hears a stranger's first request and answers it with a refusal. Nothing of the request is looked at.
+func (x *session) turnAway(r *Refusal) {
+	_ = x.s.SetDeadline(time.Now().Add(hangUpTime))
+	var q request
+	_ = wire.ReadFrame(x.r, MaxRequest, &q)
+	x.hangUp(r)
 }
 
 // hangUp says why and ends the stream.

@@ -46,6 +46,7 @@ type Node struct {
 	Memory int
 
 	net      *Network
+	place    [32]byte // SHA-256 of the id
 	server   bool
 	up       bool
 	handlers map[string]func(context.Context, store.Stream, peer.ID)
@@ -85,7 +86,7 @@ func (n *Network) Add(t testing.TB, server bool) *Node {
 	}
 	stop, cancel := context.WithCancel(context.Background())
 	node := &Node{
-		ID: PeerID(key), Key: key, net: n, server: server, up: true, stop: stop,
+		ID: PeerID(key), Key: key, net: n, place: sha256.Sum256([]byte(PeerID(key))), server: server, up: true, stop: stop,
 		handlers: make(map[string]func(context.Context, store.Stream, peer.ID)),
 		changed:  make(chan struct{}, 1),
 	}
@@ -189,7 +190,7 @@ func (n *Network) nearest(key []byte, k int) []peer.ID {
 		if !node.up || !node.server {
 			continue
 		}
-		d := sha256.Sum256([]byte(id))
+		d := node.place
 		for i := range d {
 			d[i] ^= to[i]
 		}

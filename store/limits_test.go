@@ -1,0 +1,383 @@
+package store
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+)
+
+// want fails unless err is a refusal with the code whose sentence has the number.
+func want(t *testing.T, err error, c Code, number any) {
+	t.Helper()
+	if !isCode(err, c) {
+		t.Fatalf("%v, want code %d", err, c)
+	}
+	if !strings.Contains(err.Error(), fmt.Sprint(number)) {
+		t.Fatalf("%q does not name the limit %v", err, number)
+	}
+}
+
+// reserveN makes room for messages of a size, whose bodies never come, until that is refused.
+func reserveN(s *spool, k keys, from func(i int) peer.ID, size uint64, most int) (n int, err error) {
+	for n < most {
+		m := k.letter(n, 0, month())
+		m.Outer.Size = size
+		m.Outer.Hash[0], m.Outer.Hash[1], m.Outer.Hash[2] = byte(n), byte(n>>8), byte(n>>16)
+		if _, err := s.reserve(&m.Outer, m.Outer.ID(), from(n), from(n) == ""); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func onePeer(int) peer.ID     { return "peer" }
+func upkeepPeer(int) peer.ID  { return "" }
+func manyPeers(i int) peer.ID { return peer.ID(fmt.Sprint(i % 64)) }
+func spoolFor(t *testing.T, l Limits) *spool {
+	return spoolAt(t, t.TempDir(), 1<<50, free(l))
+}
+
+func TestInboxMessages(t *testing.T) {
+	n, err := reserveN(spoolFor(t, Limits{}), newKeys(t), manyPeers, 1000, 2*InboxMessages)
+	if n != InboxMessages {
+		t.Fatalf("%d messages", n)
+	}
+	want(t, err, CodeInboxMessages, InboxMessages)
+	n, err = reserveN(spoolFor(t, Limits{InboxMessages: 20, PeerShare: 1}), newKeys(t), upkeepPeer, 1000, 2*InboxMessages)
+	if n != 20 {
+		t.Fatalf("%d messages", n)
+	}
+	want(t, err, CodeInboxMessages, 20)
+}
+
+func TestInboxBytes(t *testing.T) {
+	n, err := reserveN(spoolFor(t, Limits{}), newKeys(t), upkeepPeer, 1<<20-overhead, 10_000)
+	if n != InboxBytes>>20 {
+		t.Fatalf("%d MiB", n)
+	}
+	want(t, err, CodeInboxBytes, InboxBytes)
+	n, err = reserveN(spoolFor(t, Limits{InboxBytes: 5 << 20}), newKeys(t), upkeepPeer, 1<<20-overhead, 10_000)
+	if n != 5 {
+		t.Fatalf("%d MiB", n)
+	}
+	want(t, err, CodeInboxBytes, 5<<20)
+}
+
+// One peer fills an eighth; others still put, and upkeep is not counted.
+func TestPeerShare(t *testing.T) {
+	s, k := spoolFor(t, Limits{}), newKeys(t)
+	n, err := reserveN(s, k, onePeer, 1000, InboxMessages)
+	if n != InboxMessages/PeerShare {
+		t.Fatalf("%d messages of one peer", n)
+	}
+	want(t, err, CodePeerMessages, InboxMessages/PeerShare)
+	if n, err := reserveN(s, k, func(int) peer.ID { return "other" }, 1000, 10); n != 10 {
+		t.Fatal(err)
+	}
+	if n, err := reserveN(s, k, upkeepPeer, 1000, 2*InboxMessages/PeerShare); n != 2*InboxMessages/PeerShare {
+		t.Fatal(err)
+	}
+	s, k = spoolFor(t, Limits{}), newKeys(t)
+	n, err = reserveN(s, k, onePeer, 1<<20-overhead, 1000)
+	if n != InboxBytes/PeerShare>>20 {
+		t.Fatalf("%d MiB of one peer", n)
+	}
+	want(t, err, CodePeerBytes, InboxBytes/PeerShare)
+	s, k = spoolFor(t, Limits{PeerShare: 2}), newKeys(t)
+	if n, _ := reserveN(s, k, onePeer, 1<<20-overhead, 1000); n != InboxBytes/2>>20 {
+		t.Fatalf("%d MiB of one peer", n)
+	}
+}
+
+func TestCapacity(t *testing.T) {
+	s := spoolAt(t, t.TempDir(), 3<<20, free(Limits{}))
+	n, err := reserveN(s, newKeys(t), upkeepPeer, 1<<20-overhead, 10)
+	if n != 3 {
+		t.Fatalf("%d MiB", n)
+	}
+	want(t, err, CodeCapacity, 3<<20)
+	h, err := Open(HolderConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if h.spool.capacity != DefaultCapacity {
+		t.Fatalf("capacity %d", h.spool.capacity)
+	}
+}
+
+// Room that is reserved for a body that does not come is given back.
+func TestReservationsEnd(t *testing.T) {
+	s, k := spoolFor(t, Limits{InboxMessages: 1, PeerShare: 1}), newKeys(t)
+	for range 5 {
+		m := k.letter(1, sealed.MinBody, month())
+		r, err := s.reserve(&m.Outer, m.Outer.ID(), "peer", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.release()
+		r.release()
+	}
+	if s.bytes != 0 || s.messages != 0 || len(s.inboxes) != 0 || len(s.claims) != 0 {
+		t.Fatal(s.books())
+	}
+}
+
+// One more bit is asked per doubling of the fill above a quarter, and nothing of upkeep.
+func TestStampBits(t *testing.T) {
+	l := Limits{}.withDefaults()
+	for _, c := range []struct {
+		size uint64
+		fill float64
+		bits int
+	}{
+		{sealed.MinBody, 0, 18}, {64 << 10, 0.25, 18}, {64<<10 + 1, 0, 19}, {1 << 20, 0, 22},
+		{sealed.MinBody, 0.26, 19}, {sealed.MinBody, 0.5, 19}, {sealed.MinBody, 0.51, 20}, {1 << 20, 0.99, 24},
+	} {
+		if got := l.stampBits(c.size, c.fill); got != c.bits {
+			t.Errorf("%d bytes at %v: %d bits, want %d", c.size, c.fill, got, c.bits)
+		}
+	}
+	l = Limits{InboxMessages: 8, PeerShare: 1, StampDiscount: 10}.withDefaults()
+	s := spoolAt(t, t.TempDir(), 1<<50, l)
+	k := newKeys(t)
+	for i := range 8 {
+		m := k.letter(i, sealed.MinBody, month())
+		bits := 8
+		if i > 2 {
+			bits++
+		}
+		if i > 4 {
+			bits++
+		}
+		m.Outer.Stamp = nil
+		_, err := s.store(m, "peer")
+		want(t, err, CodeStamp, bits)
+		if r := err.(*Refusal); int(r.Bits) != bits {
+			t.Fatalf("message %d: %d bits asked, want %d", i, r.Bits, bits)
+		}
+		stamp, err := sealed.MakeStamp(t.Context(), m.Outer.ID(), bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Outer.Stamp = &stamp
+		storeT(t, s, m, "peer")
+	}
+	// Upkeep shows what the first holder asked.
+	l.InboxMessages = 9
+	s.limits = l
+	m := k.letter(8, sealed.MinBody, month())
+	for bits := 8; ; bits-- {
+		stamp, _ := sealed.MakeStamp(t.Context(), m.Outer.ID(), bits)
+		if m.Outer.Stamp = &stamp; !stamp.Valid(m.Outer.ID(), 9) {
+			break
+		}
+		m = k.letter(8+bits, sealed.MinBody, month())
+	}
+	if _, err := s.store(m, "peer"); !isCode(err, CodeStamp) && m.Outer.Stamp.Valid(m.Outer.ID(), 8) {
+		t.Fatalf("too little work: %v", err)
+	}
+}
+
+func TestRate(t *testing.T) {
+	r := newRate(PutBurst, PutsPerMinute)
+	now := time.Unix(1e9, 0)
+	count := func(p peer.ID) (n int) {
+		for r.take(p, now) {
+			n++
+		}
+		return n
+	}
+	if n := count("a"); n != PutBurst {
+		t.Fatalf("burst of %d", n)
+	}
+	if n := count("b"); n != PutBurst {
+		t.Fatalf("another's burst of %d", n)
+	}
+	now = now.Add(time.Minute)
+	if n := count("a"); n != PutsPerMinute {
+		t.Fatalf("%d in a minute", n)
+	}
+	now = now.Add(24 * time.Hour)
+	if n := count("a"); n != PutBurst {
+		t.Fatalf("after a day a burst of %d", n)
+	}
+	// Meters are bounded: the idle are forgotten, and beyond that newcomers wait.
+	for i := range maxMeters - 1 { // and "a"; "b" has its burst again
+		if !r.take(peer.ID(fmt.Sprint(i)), now) {
+			t.Fatal("refused a newcomer")
+		}
+	}
+	if r.take("one more", now) {
+		t.Fatal("more meters than allowed")
+	}
+	now = now.Add(24 * time.Hour)
+	if !r.take("one more", now) || len(r.meters) != 1 {
+		t.Fatalf("%d meters", len(r.meters))
+	}
+	r.sweep(now.Add(time.Hour))
+	if len(r.meters) != 0 {
+		t.Fatal("meters remain")
+	}
+}
+
+func TestUpkeepRate(t *testing.T) {
+	p := pace{perSecond: UpkeepRate}
+	now := time.Unix(1e9, 0)
+	if d := p.delay(10<<20, now, time.Hour); d != 0 {
+		t.Fatalf("first waits %v", d)
+	}
+	if d := p.delay(1<<20, now, time.Hour); d != 10*time.Second {
+		t.Fatalf("second waits %v", d)
+	}
+	if d := p.delay(1<<20, now, time.Second); d != 11*time.Second {
+		t.Fatalf("third would wait %v", d)
+	}
+	if d := p.delay(1<<20, now.Add(11*time.Second), time.Second); d != 0 {
+		t.Fatalf("a wait that was declined was counted: %v", d)
+	}
+}
+
+// Each limit on tombstones refuses, with its number; nothing is deleted without being remembered.
+func TestTombstoneLimits(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		limits Limits
+		seen   bool // the messages are there
+		from   peer.ID
+		most   int
+		number any
+	}{
+		{"Tombstones", Limits{Tombstones: 3}, true, "owner", 3, 3},
+		{"Tombstones, unseen", Limits{Tombstones: 3}, false, "", 3, 3},
+		{"TombstonesPerInbox", Limits{TombstonesPerInbox: 4}, true, "owner", 4, 4},
+		{"UnseenPerInbox", Limits{UnseenPerInbox: 5}, false, "", 5, 5},
+		{"UnseenPerPeer", Limits{UnseenPerPeer: 6}, false, "owner", 6, 6},
+		{"TombstoneBytesPerPeer", Limits{TombstoneBytesPerPeer: 1500}, true, "owner", 0, 1500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, k := spoolFor(t, c.limits), newKeys(t)
+			n := 0
+			for ; n < 20; n++ {
+				m := k.letter(n, sealed.MinBody, month())
+				if c.seen {
+					storeT(t, s, m, "peer")
+				}
+				tomb, blob := k.tombstone(m)
+				if c.most == 0 {
+					c.most = 1500 / len(blob)
+				}
+				_, err := s.bury(t.Context(), tomb, blob, c.from, time.Now())
+				if err != nil {
+					want(t, err, CodeTombstones, c.number)
+					if c.seen && !s.has(m) {
+						t.Fatal("deleted without being remembered")
+					}
+					break
+				}
+			}
+			if n != c.most {
+				t.Fatalf("%d tombstones, want %d", n, c.most)
+			}
+			books := s.books()
+			s.close()
+			if again := spoolAt(t, s.dir, 1<<50, s.limits); again.books() != books {
+				t.Fatalf("%s\nafter\n%s", books, again.books())
+			}
+		})
+	}
+	d := Limits{}.withDefaults()
+	if d.Tombstones != Tombstones || d.TombstonesPerInbox != TombstonesPerInbox || d.UnseenPerInbox != UnseenPerInbox ||
+		d.UnseenPerPeer != UnseenPerPeer || d.TombstoneBytesPerPeer != TombstoneBytesPerPeer {
+		t.Fatalf("defaults %+v", d)
+	}
+}
+
+// A tombstone for many takes those that are here even when there is no room for the unseen.
+func TestTombstoneTakesWhatItCan(t *testing.T) {
+	s, k := spoolFor(t, Limits{UnseenPerPeer: 2}), newKeys(t)
+	var ms []*sealed.Message
+	for i := range 6 {
+		m := k.letter(i, sealed.MinBody, month())
+		ms = append(ms, m)
+		if i < 2 {
+			storeT(t, s, m, "peer")
+		}
+	}
+	if n := buryT(t, s, k, "owner", ms...); n != 2 || s.tombs != 4 {
+		t.Fatalf("deleted %d, remembered %d", n, s.tombs)
+	}
+	// Again is nothing new.
+	if n := buryT(t, s, k, "owner", ms[:4]...); n != 0 || s.tombs != 4 || s.graves.Status().Records != 1 {
+		t.Fatalf("deleted %d, remembered %d, %d records", n, s.tombs, s.graves.Status().Records)
+	}
+}
+
+// Every field of Limits has a constant of its name as its default, so that none is forgotten.
+func TestEveryLimitHasADefault(t *testing.T) {
+	v := reflect.ValueOf(Limits{}.withDefaults())
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != (name == "StampDiscount") {
+			t.Errorf("%s has no default", name)
+		}
+	}
+}
+
+func TestGuests(t *testing.T) {
+	g := guests{perPeer: 2, most: 3}
+	leave, err := g.enter("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.enter("a")
+	if _, r := g.enter("a"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "2") {
+		t.Fatalf("third of one peer: %v", r)
+	}
+	g.enter("b")
+	if _, r := g.enter("c"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "3") {
+		t.Fatalf("fourth of all: %v", r)
+	}
+	leave()
+	if _, r := g.enter("c"); r != nil {
+		t.Fatal(r)
+	}
+}
+
+// The times of a body grow with it, and are bounded.
+func TestBodyTime(t *testing.T) {
+	if d := bodyTime(0); d != AnswerTime {
+		t.Fatal(d)
+	}
+	if d := bodyTime(MinRate); d != AnswerTime+time.Second {
+		t.Fatal(d)
+	}
+	if d := bodyTime(sealed.MaxBody); d > 15*time.Minute {
+		t.Fatal(d)
+	}
+}
+
+// An outer part that expired, or that expires too late, is refused before anything else.
+func TestExpiryAtTheDoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		today := identity.DayAt(time.Now())
+		for _, d := range []identity.Day{today - 2, today + 40} {
+			if _, err := h.putLocal(t.Context(), k.letter(1, sealed.MinBody, d)); !isCode(err, CodeExpiry) {
+				t.Fatalf("day %d: %v", d, err)
+			}
+		}
+		if g, err := h.putLocal(t.Context(), k.letter(1, sealed.MinBody, today+30)); err != nil || g.receipt == nil {
+			t.Fatal(err)
+		}
+	})
+}

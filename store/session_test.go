@@ -1,0 +1,711 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/wire"
+)
+
+// hostOf makes a key and its peer id.
+func hostOf(t testing.TB) (*identity.HostKey, peer.ID) {
+	t.Helper()
+	key, err := identity.GenerateHostKey(context.Background(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := crypto.UnmarshalEd25519PublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, id
+}
+
+// neighbours are the same for every drop.
+type neighbours []peer.ID
+
+func (n neighbours) Nearest(context.Context, []byte, int) ([]peer.ID, error) {
+	return n, nil
+}
+func (n neighbours) Changed() <-chan struct{} { return nil }
+
+// holderT is a holder whose only neighbour is "near".
+func holderT(t testing.TB, l Limits) *Holder {
+	t.Helper()
+	key, id := hostOf(t)
+	if l.StampDiscount == 0 {
+		l.StampDiscount = 64
+	}
+	h, err := Open(HolderConfig{Dir: t.TempDir(), Self: id, HostKey: key, Near: neighbours{id, "near"}, Limits: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// pipe is one end of a stream without buffer. It counts what is reserved.
+type pipe struct {
+	net.Conn
+	memory *int
+	peak   *int
+	most   int
+	mu     *sync.Mutex
+}
+
+func (p pipe) CloseWrite() error { return nil }
+func (p pipe) Reset() error      { return p.Close() }
+
+func (p pipe) ReserveMemory(n int) (func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.most > 0 && *p.memory+n > p.most {
+		return nil, errors.New("no memory")
+	}
+	*p.memory += n
+	*p.peak = max(*p.peak, *p.memory)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		*p.memory -= n
+	}, nil
+}
+
+// guest is a stranger at a holder's door.
+type guest struct {
+	t      testing.TB
+	c      *conn
+	server pipe
+	ended  chan struct{}
+}
+
+// visitT opens a stream to a holder.
+func visitT(t testing.TB, h *Holder, from peer.ID) *guest {
+	t.Helper()
+	a, b := net.Pipe()
+	g := &guest{t: t, server: pipe{b, new(int), new(int), 0, new(sync.Mutex)}, ended: make(chan struct{})}
+	g.c = &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, peer: h.cfg.Self, stop: func() bool { return true }}
+	g.c.r = bufio.NewReader(a)
+	go func() {
+		defer close(g.ended)
+		h.Serve(context.Background(), g.server, from)
+	}()
+	t.Cleanup(func() { a.Close(); <-g.ended })
+	return g
+}
+
+func (g *guest) ask(q *request, a answer) error { return g.c.ask(q, a, AnswerTime) }
+
+func (g *guest) put(m *sealed.Message, upkeep bool) error {
+	_, err := g.c.give(&m.Outer, m.Outer.ID(), upkeep, bodyOf(m))
+	return err
+}
+
+func (g *guest) hello() prover {
+	g.t.Helper()
+	p, err := g.c.hello()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return p
+}
+
+// over tells when the holder has ended the stream.
+func (g *guest) over() bool {
+	select {
+	case <-g.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestProofs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k, thief := newKeys(t), newKeys(t)
+		mine := FetchKey{Inbox: k.inbox(), Key: k.fetch}
+		m := k.letter(1, sealed.MinBody, month())
+		if _, err := h.putLocal(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		g := visitT(t, h, "owner")
+		list := func(g *guest, proof []byte) error {
+			var a listAnswer
+			err := g.ask(&request{List: &listRequest{Inboxes: []listInbox{{Proof: proof}}}}, &a)
+			if err == nil && len(a.Inboxes[0].Items) != 1 {
+				t.Errorf("listed %d", len(a.Inboxes[0].Items))
+			}
+			return err
+		}
+		// Before the nonce nothing is proven.
+		if err := list(g, prover{holder: h.cfg.Self}.prove(identity.OpList, mine, nil)); !isCode(err, CodeAccess) {
+			t.Fatalf("without a nonce: %v", err)
+		}
+		p := g.hello()
+		good := p.prove(identity.OpList, mine, nil)
+		if err := list(g, good); err != nil {
+			t.Fatal(err)
+		}
+		other := visitT(t, h, "owner")
+		fresh := other.hello()
+		// The nonce of another stream, and of an earlier one.
+		if err := list(other, good); !isCode(err, CodeAccess) {
+			t.Fatalf("replayed on another stream: %v", err)
+		}
+		if fresh.nonce == p.nonce {
+			t.Fatal("two streams have one nonce")
+		}
+		if g.hello(); !isCode(list(g, good), CodeAccess) {
+			t.Fatal("replayed after another nonce")
+		}
+		p = g.hello()
+		bad := identity.Access{Op: identity.OpList, Inbox: k.inbox(), Holder: []byte(h.cfg.Self), Nonce: p.nonce, Time: time.Now().Unix()}
+		forge := func(change func(a *identity.Access)) []byte {
+			a := bad
+			change(&a)
+			return identity.SignAccess(k.fetch, a)
+		}
+		for name, proof := range map[string][]byte{
+			"other op":     forge(func(a *identity.Access) { a.Op = identity.OpGet }),
+			"other holder": forge(func(a *identity.Access) { a.Holder = []byte("elsewhere") }),
+			"old":          forge(func(a *identity.Access) { a.Time -= 2 * 24 * 3600 }),
+			"other key":    identity.SignAccess(thief.fetch, bad),
+			"garbage":      []byte("garbage"),
+			"empty":        {},
+			"delete key":   identity.SignAccess(k.delete, bad),
+		} {
+			if err := list(g, proof); !isCode(err, CodeAccess) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		// A proof for one's own inbox opens no other: the answer is about the inbox in the proof.
+		var a listAnswer
+		own := FetchKey{Inbox: thief.inbox(), Key: thief.fetch}
+		if err := g.ask(&request{List: &listRequest{Inboxes: []listInbox{{Proof: p.prove(identity.OpList, own, nil)}}}}, &a); err != nil || len(a.Inboxes[0].Items) != 0 {
+			t.Fatalf("listed %d, %v", len(a.Inboxes[0].Items), err)
+		}
+		var item getItem
+		if err := g.ask(&request{Get: &getRequest{Proof: p.prove(identity.OpGet, own, []sealed.ID{m.Outer.ID()})}}, &item); err != nil || item.Outer != nil || len(item.Missing) != 1 {
+			t.Fatalf("got another's message: %+v, %v", item, err)
+		}
+		// The stream survives all that.
+		if err := list(g, p.prove(identity.OpList, mine, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if n := h.Status().Refused[CodeAccess]; n != 10 {
+			t.Fatalf("%d refusals counted", n)
+		}
+	})
+}
+
+func TestForeignDelete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k, thief := newKeys(t), newKeys(t)
+		m := k.letter(1, sealed.MinBody, month())
+		if _, err := h.putLocal(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		g := visitT(t, h, "thief")
+		del := func(blob []byte) (uint64, error) {
+			var a deleteAnswer
+			err := g.ask(&request{Delete: &deleteRequest{Tombstone: blob}}, &a)
+			return a.Deleted, err
+		}
+		tomb, blob := thief.tombstone(m)
+		if n, err := del(blob); n != 0 || err != nil {
+			t.Fatalf("deleted %d, %v", n, err)
+		}
+		tomb.Inbox = k.inbox()
+		if n, err := del(identity.SignTombstone(thief.delete, *tomb)); n != 0 || err != nil {
+			t.Fatalf("deleted %d, %v", n, err)
+		}
+		_, good := k.tombstone(m)
+		forged := bytes.Clone(good)
+		forged[len(forged)-1] ^= 1
+		if _, err := del(forged); !isCode(err, CodeTombstone) {
+			t.Fatalf("forged: %v", err)
+		}
+		future, _ := k.tombstone(m)
+		future.Time += 3 * 24 * 3600
+		if _, err := del(identity.SignTombstone(k.delete, *future)); !isCode(err, CodeTombstone) {
+			t.Fatalf("from the future: %v", err)
+		}
+		if !h.spool.has(m) {
+			t.Fatal("the message is gone")
+		}
+		for i := range uint64(2) {
+			if n, err := del(good); n != 1-i || err != nil {
+				t.Fatalf("deleted %d, %v", n, err)
+			}
+		}
+	})
+}
+
+// A peer that puts too often is told so, whatever it puts; upkeep and the node itself are not counted.
+func TestPutRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{PutBurst: 5, PutsPerMinute: 2})
+		k := newKeys(t)
+		g := visitT(t, h, "near")
+		for i := range 5 {
+			if err := g.put(k.letter(i, sealed.MinBody, month()), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := g.put(k.letter(5, sealed.MinBody, month()), false)
+		want(t, err, CodeRate, 5)
+		want(t, err, CodeRate, 2)
+		var a deleteAnswer
+		_, blob := k.tombstone(k.letter(0, sealed.MinBody, month()))
+		if err := g.ask(&request{Delete: &deleteRequest{Tombstone: blob}}, &a); !isCode(err, CodeRate) {
+			t.Fatalf("delete: %v", err)
+		}
+		// Upkeep is taken, but only what was asked for.
+		m := k.letter(6, sealed.MinBody, month())
+		if err := g.put(m, true); !isCode(err, CodeUnexpected) {
+			t.Fatalf("unasked: %v", err)
+		}
+		offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}}
+		var lacks offerAnswer
+		if err := g.ask(&request{Offer: offer}, &lacks); err != nil || len(lacks.Lacks) != 1 {
+			t.Fatalf("%+v, %v", lacks, err)
+		}
+		if err := g.put(m, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.put(m, true); !isCode(err, CodeUnexpected) {
+			t.Fatalf("asked for once, put twice: %v", err)
+		}
+		// Who is not near cannot claim upkeep.
+		far := visitT(t, h, "far")
+		if err := far.ask(&request{Offer: offer}, &lacks); !isCode(err, CodeNear) {
+			t.Fatalf("offer from afar: %v", err)
+		}
+		var states digestAnswer
+		if err := far.ask(&request{Digest: &digestRequest{Inboxes: []digest{{Inbox: k.inbox()}}}}, &states); err != nil || states.Results[0] != digestNotNear {
+			t.Fatalf("digest from afar: %+v, %v", states, err)
+		}
+		if err := g.ask(&request{Digest: &digestRequest{Inboxes: []digest{h.spool.digest(k.inbox()), {Inbox: k.inbox()}}}}, &states); err != nil ||
+			states.Results[0] != digestSame || states.Results[1] != digestDiffers {
+			t.Fatalf("digest: %+v, %v", states, err)
+		}
+		time.Sleep(time.Minute)
+		for i := range 3 {
+			err = g.put(k.letter(10+i, sealed.MinBody, month()), false)
+			if (err == nil) != (i < 2) {
+				t.Fatalf("put %d after a minute: %v", i, err)
+			}
+		}
+		for i := range 20 {
+			if _, err := h.putLocal(t.Context(), k.letter(30+i, sealed.MinBody, month())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// Slow and silent peers are let go in bounded time, and leave nothing behind.
+func TestSlowPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		m := k.letter(1, sealed.MinBody, month())
+		offer, err := wire.Marshal(&request{Put: &putRequest{Outer: m.Outer.Marshal()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := append([]byte{byte(len(offer)) | 0x80, byte(len(offer) >> 7)}, offer...)
+		for name, c := range map[string]struct {
+			act  func(g *guest)
+			most time.Duration
+		}{
+			"silent":                 {func(*guest) {}, IdleTime},
+			"silent after a byte":    {func(g *guest) { g.c.s.Write(frame[:1]) }, AnswerTime},
+			"silent in the request":  {func(g *guest) { g.c.s.Write(frame[:20]) }, AnswerTime},
+			"does not read":          {func(g *guest) { g.c.s.Write(frame) }, AnswerTime},
+			"silent before the body": {func(g *guest) { g.c.s.Write(frame); g.c.r.ReadByte() }, bodyTime(sealed.MinBody)},
+			"a byte a second": {func(g *guest) {
+				g.c.s.Write(frame)
+				go io.Copy(io.Discard, g.c.r)
+				for range 1000 {
+					if _, err := g.c.s.Write([]byte{1}); err != nil {
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			}, bodyTime(sealed.MinBody)},
+		} {
+			start := time.Now()
+			g := visitT(t, h, "slow")
+			acted := make(chan struct{})
+			go func() { defer close(acted); c.act(g) }()
+			<-g.ended
+			took := time.Since(start)
+			g.c.abort()
+			<-acted
+			if took > c.most+2*hangUpTime+time.Second {
+				t.Errorf("%s: let go after %v, want %v", name, took, c.most)
+			}
+			if *g.server.memory != 0 {
+				t.Errorf("%s: %d bytes are still reserved", name, *g.server.memory)
+			}
+		}
+		synctest.Wait()
+		if st := h.Status(); st.Messages != 0 || st.Bytes != 0 || st.Streams != 0 || h.memory.used != 0 {
+			t.Fatalf("left behind: %+v", st)
+		}
+	})
+}
+
+// Memory is asked for before a body is read, from the stream and from the holder.
+func TestMemoryIsReserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{BodyMemory: 100_000})
+		k := newKeys(t)
+		g := visitT(t, h, "peer")
+		m := k.letter(1, 50_000, month())
+		if err := g.put(m, false); err != nil || *g.server.peak != 50_000 || *g.server.memory != 0 {
+			t.Fatalf("peak %d, now %d, %v", *g.server.peak, *g.server.memory, err)
+		}
+		want(t, g.put(k.letter(2, 100_001, month()), false), CodeMemory, 100_000)
+		poor := visitT(t, h, "poor")
+		poor.c.abort()
+		a, b := net.Pipe()
+		defer a.Close()
+		p := pipe{b, new(int), new(int), 10_000, new(sync.Mutex)}
+		go h.Serve(t.Context(), p, "poor")
+		c := &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, r: bufio.NewReader(a), peer: h.cfg.Self, stop: func() bool { return true }}
+		if _, err := c.give(&m.Outer, m.Outer.ID(), false, bodyOf(m)); err != nil {
+			t.Fatal(err) // it is here, so no memory is needed
+		}
+		big := k.letter(3, 10_001, month())
+		_, err := c.give(&big.Outer, big.Outer.ID(), false, bodyOf(big))
+		want(t, err, CodeMemory, 10_001)
+	})
+}
+
+func TestStreamLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		var all []*guest
+		for range StreamsPerPeer {
+			g := visitT(t, h, "peer")
+			g.hello()
+			all = append(all, g)
+		}
+		extra := visitT(t, h, "peer")
+		_, err := extra.c.hello()
+		want(t, err, CodeStreams, StreamsPerPeer)
+		<-extra.ended
+		visitT(t, h, "other").hello()
+		// Those that watch are counted apart.
+		watch := func(g *guest) error {
+			var n watchNotice
+			p := g.hello()
+			return g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, FetchKey{Inbox: k.inbox(), Key: k.fetch}, nil)}}}, &n)
+		}
+		for i := range WatchesPerPeer {
+			if err := watch(all[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g := visitT(t, h, "peer")
+		want(t, watch(g), CodeStreams, WatchesPerPeer)
+		for range RequestsPerStream - 3 {
+			g.hello()
+		}
+		var a nonceAnswer
+		g.hello()
+		if err := g.c.read(&a, AnswerTime); !isCode(err, CodeRequests) {
+			t.Fatalf("after %d requests: %v", RequestsPerStream, err)
+		}
+		<-g.ended
+	})
+	h := holderT(t, Limits{})
+	if h.guests.most != Streams || h.watches.most != Streams || h.memory.most != BodyMemory {
+		t.Fatal("defaults are not used")
+	}
+}
+
+func TestBoundsOfRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		g := visitT(t, h, "near")
+		var la listAnswer
+		var oa offerAnswer
+		var da digestAnswer
+		for name, c := range map[string]struct {
+			q *request
+			a answer
+		}{
+			"nothing":     {&request{}, &la},
+			"two things":  {&request{Nonce: &nonceRequest{}, Delete: &deleteRequest{}}, &la},
+			"no inbox":    {&request{List: &listRequest{}}, &la},
+			"17 inboxes":  {&request{List: &listRequest{Inboxes: make([]listInbox, MaxInboxes+1)}}, &la},
+			"17 watches":  {&request{Watch: &watchRequest{Proofs: make([][]byte, MaxInboxes+1)}}, &la},
+			"17 digests":  {&request{Digest: &digestRequest{Inboxes: make([]digest, MaxInboxes+1)}}, &da},
+			"1001 offers": {&request{Offer: &offerRequest{Inbox: k.inbox(), Items: make([]offerItem, MaxIDs+1)}}, &oa},
+			"bad outer":   {&request{Put: &putRequest{Outer: []byte{1, 2, 3}}}, &la},
+		} {
+			if err := g.ask(c.q, c.a); !isCode(err, CodeMalformed) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if g.over() {
+			t.Fatal("the stream was ended")
+		}
+		// What is no frame, or too large a one, ends the stream with a word.
+		for name, b := range map[string][]byte{
+			"garbage":   bytes.Repeat([]byte{0x13, 0x77}, 100),
+			"too large": {0xff, 0xff, 0xff, 0x7f},
+		} {
+			g := visitT(t, h, "peer")
+			go g.c.s.Write(b)
+			if err := g.c.read(&la, AnswerTime); !isCode(err, CodeMalformed) {
+				t.Errorf("%s: %v", name, err)
+			}
+			<-g.ended
+		}
+		frame, err := wire.Marshal(&request{Get: &getRequest{Proof: make([]byte, identity.MaxAccess)}})
+		if err != nil || len(frame) > MaxRequest {
+			t.Fatalf("the largest request has %d bytes, %v", len(frame), err)
+		}
+	})
+}
+
+// A body that is not the one of its outer part is not kept, and the stream goes on.
+func TestWrongBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		g := visitT(t, h, "peer")
+		m := k.letter(1, sealed.MinBody, month())
+		bad := &sealed.Message{Outer: m.Outer, Body: bytes.Clone(m.Body)}
+		bad.Body[0] ^= 1
+		if err := g.put(bad, false); !isCode(err, CodeHash) {
+			t.Fatalf("wrong body: %v", err)
+		}
+		if h.spool.messages != 0 {
+			t.Fatal("a wrong body was kept")
+		}
+		if err := g.put(m, false); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Lists come in pages, in order, and get answers stop at so many bytes.
+func TestPages(t *testing.T) {
+	h := holderT(t, Limits{PeerShare: 1})
+	k := newKeys(t)
+	for i := range 60 {
+		if _, err := h.putLocal(t.Context(), k.letter(i, 300_000, month())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := visitT(t, h, "owner")
+	p := g.hello()
+	key := FetchKey{Inbox: k.inbox(), Key: k.fetch}
+	var ids []sealed.ID
+	err := g.c.list(p, []FetchKey{key}, func(_ FetchKey, items []Listed) {
+		for _, i := range items {
+			ids = append(ids, i.ID)
+		}
+	})
+	if err != nil || len(ids) != 60 {
+		t.Fatalf("listed %d, %v", len(ids), err)
+	}
+	items, more := h.spool.list(k.inbox(), ids[9], 20)
+	if len(items) != 20 || !more || items[0].ID != ids[10] {
+		t.Fatalf("page of %d from %s, more %v", len(items), items[0].ID, more)
+	}
+	came := 0
+	missing, err := g.c.get(p, key, append([]sealed.ID{{1}}, ids...), func(uint64) func() { return func() {} }, func(sealed.ID, *sealed.Message) { came++ })
+	if err != nil || came != GetBytes/300_000 || len(missing) != 1 {
+		t.Fatalf("%d came, %d missing, %v", came, len(missing), err)
+	}
+}
+
+// stranger is a stream that says what it was given and hears nothing.
+type stranger struct {
+	io.Reader
+	written int
+}
+
+func (s *stranger) Write(b []byte) (int, error)         { s.written += len(b); return len(b), nil }
+func (s *stranger) Close() error                        { return nil }
+func (s *stranger) CloseWrite() error                   { return nil }
+func (s *stranger) Reset() error                        { return nil }
+func (s *stranger) SetDeadline(time.Time) error         { return nil }
+func (s *stranger) ReserveMemory(n int) (func(), error) { return func() {}, nil }
+
+func FuzzServe(f *testing.F) {
+	key, id := hostOf(f)
+	h, err := Open(HolderConfig{
+		Dir: f.TempDir(), Self: id, HostKey: key, Near: neighbours{id, "near"}, Capacity: 1 << 20,
+		Limits: Limits{StampDiscount: 64, BodyMemory: 1 << 20},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { h.Close() })
+	k := newKeys(f)
+	m := k.letter(1, sealed.MinBody, month())
+	_, blob := k.tombstone(m)
+	proof := prover{holder: id}.prove(identity.OpGet, FetchKey{Inbox: k.inbox(), Key: k.fetch}, []sealed.ID{m.Outer.ID()})
+	put := &request{Put: &putRequest{Outer: m.Outer.Marshal()}}
+	offer := &request{Offer: &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}, Last: true}}
+	for _, qs := range [][]*request{
+		{put}, {{Nonce: &nonceRequest{}}, {List: &listRequest{Inboxes: []listInbox{{Proof: proof}}}}}, {{Get: &getRequest{Proof: proof}}},
+		{{Watch: &watchRequest{Proofs: [][]byte{proof}}}}, {{Delete: &deleteRequest{Tombstone: blob}}},
+		{{Digest: &digestRequest{Inboxes: []digest{{Inbox: k.inbox(), Count: 1}}}}, offer, put},
+	} {
+		var b bytes.Buffer
+		for _, q := range qs {
+			if err := wire.WriteFrame(&b, q); err != nil {
+				f.Fatal(err)
+			}
+			if q.Put != nil {
+				b.Write(m.Body)
+			}
+		}
+		f.Add(b.Bytes())
+	}
+	var before runtime.MemStats
+	f.Fuzz(func(t *testing.T, b []byte) {
+		runtime.ReadMemStats(&before)
+		s := &stranger{Reader: bytes.NewReader(b)}
+		h.Serve(t.Context(), s, "near")
+		var after runtime.MemStats
+		runtime.ReadMemStats(&after)
+		// Nothing is allocated on a stranger's word beyond what is reserved for bodies.
+		if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20+64*uint64(len(b)) {
+			t.Fatalf("%d bytes allocated for %d of input", used, len(b))
+		}
+		if st := h.Status(); st.Streams != 0 || h.memory.used != 0 {
+			t.Fatalf("left behind: %+v, %d bytes", st, h.memory.used)
+		}
+	})
+}
+
+// fuzzFrame decodes into every kind of frame and demands the one encoding.
+func fuzzFrame[T any](t *testing.T, b []byte, check func(*T) error) {
+	var v T
+	if wire.Unmarshal(b, &v) != nil {
+		return
+	}
+	_ = check(&v)
+	again, err := wire.Marshal(&v)
+	if err != nil || !bytes.Equal(again, b) {
+		t.Fatalf("%T: another encoding of the same value", v)
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	refusal := refuse(CodeStamp, "more work")
+	refusal.Bits = 20
+	for _, v := range []any{
+		&request{Put: &putRequest{Outer: []byte{1}, Upkeep: true}}, &request{List: &listRequest{Inboxes: []listInbox{{}}}},
+		&request{Offer: &offerRequest{Items: []offerItem{{}}}}, &putAnswer{Want: true}, &putAnswer{Refused: refusal},
+		&nonceAnswer{Nonce: make([]byte, 32)}, &listAnswer{Inboxes: []listedPage{{Items: []listItem{{}}, More: true}}},
+		&getItem{Outer: []byte{1}}, &getItem{Missing: []sealed.ID{{}}, Last: true}, &watchNotice{Inbox: make([]byte, 32), IDs: []sealed.ID{{}}},
+		&deleteAnswer{Deleted: 3}, &digestAnswer{Results: []digestState{digestSame}}, &offerAnswer{Lacks: []uint64{1}, Tombstones: [][]byte{{1}}},
+		&meta{Outer: []byte{1}}, &graveMeta{Kept: []byte{1}},
+	} {
+		b, err := wire.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzFrame(t, b, (*request).check)
+		fuzzFrame(t, b, (*putAnswer).check)
+		fuzzFrame(t, b, (*nonceAnswer).check)
+		fuzzFrame(t, b, (*listAnswer).check)
+		fuzzFrame(t, b, (*getItem).check)
+		fuzzFrame(t, b, (*watchNotice).check)
+		fuzzFrame(t, b, (*deleteAnswer).check)
+		fuzzFrame(t, b, (*digestAnswer).check)
+		fuzzFrame(t, b, (*offerAnswer).check)
+		fuzzFrame(t, b, func(*meta) error { return nil })
+		fuzzFrame(t, b, func(*graveMeta) error { return nil })
+		fuzzFrame(t, b, func(r *Refusal) error {
+			if e := r.Error(); len(e) > maxRefusalText+30 || strings.ContainsAny(e, "\n\r\x1b") {
+				t.Fatalf("a stranger's sentence: %q", e)
+			}
+			return nil
+		})
+	})
+}
+
+// FuzzCollect has a holder answer whatever it likes.
+func FuzzCollect(f *testing.F) {
+	key, id := hostOf(f)
+	_ = key
+	k := newKeys(f)
+	m := k.letter(1, sealed.MinBody, month())
+	var b bytes.Buffer
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	for _, v := range []any{
+		&nonceAnswer{Nonce: nonce},
+		&listAnswer{Inboxes: []listedPage{{Items: []listItem{{ID: m.Outer.ID(), Size: m.Outer.Size}}}}},
+		&getItem{Outer: m.Outer.Marshal()},
+	} {
+		if err := wire.WriteFrame(&b, v); err != nil {
+			f.Fatal(err)
+		}
+	}
+	b.Write(m.Body)
+	wire.WriteFrame(&b, &getItem{Last: true})
+	f.Add(b.Bytes())
+	f.Add(b.Bytes()[:300])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := NewClient(ClientConfig{Self: "self", Near: neighbours{id}, Dial: answering(b)})
+		got := 0
+		report, err := c.Collect(t.Context(), []FetchKey{{Inbox: k.inbox(), Key: k.fetch}},
+			func(sealed.ID) bool { return false },
+			func(_ context.Context, m *sealed.Message, _ peer.ID) error {
+				if !hashes(&m.Outer, m.Body) || m.Outer.Inbox != k.inbox() {
+					t.Error("a message was taken that is not what it says")
+				}
+				got++
+				return nil
+			})
+		if err == nil && report.Fetched != got {
+			t.Fatalf("%d fetched, %d accepted", report.Fetched, got)
+		}
+	})
+}
+
+// answering is a transport to a peer that says the same to everybody.
+type answering []byte
+
+func (a answering) Open(context.Context, peer.ID, string) (Stream, error) {
+	return &stranger{Reader: bytes.NewReader(a)}, nil
+}
