@@ -311,7 +311,9 @@ func TestPutRate(t *testing.T) {
 			states.Results[0] != digestSame || states.Results[1] != digestDiffers {
 			t.Fatalf("digest: %+v, %v", states, err)
 		}
+		g.c.abort()
 		time.Sleep(time.Minute)
+		g = visitT(t, h, "near")
 		for i := range 3 {
 			err = g.put(k.letter(10+i, sealed.MinBody, month()), false)
 			if (err == nil) != (i < 2) {
@@ -708,4 +710,182 @@ type answering []byte
 
 func (a answering) Open(context.Context, peer.ID, string) (Stream, error) {
 	return &stranger{Reader: bytes.NewReader(a)}, nil
+}
+
+// Tombstones that answer one offer are bounded, and what does not fit comes the next time.
+func TestOfferTombstones(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete)}
+		for i := range 12 {
+			var ms []*sealed.Message
+			for j := range 700 {
+				m := k.letter(i, 0, month())
+				m.Outer.Hash[0], m.Outer.Hash[1], m.Outer.Hash[2] = byte(j), byte(j>>8), byte(i)
+				ms = append(ms, m)
+			}
+			if n := buryT(t, h.spool, k, "", ms...); n != 0 {
+				t.Fatal(n)
+			}
+			offer.Items = append(offer.Items, offerItem{ID: ms[0].Outer.ID(), Expiry: month()})
+		}
+		g := visitT(t, h, "near")
+		var a offerAnswer
+		if err := g.ask(&request{Offer: offer}, &a); err != nil || len(a.Lacks) != 0 {
+			t.Fatalf("%d lacking, %v", len(a.Lacks), err)
+		}
+		sum := 0
+		for _, b := range a.Tombstones {
+			sum += len(b)
+		}
+		if sum > OfferTombstones || len(a.Tombstones) < 8 || len(a.Tombstones) == 12 {
+			t.Fatalf("%d tombstones of %d bytes", len(a.Tombstones), sum)
+		}
+	})
+}
+
+// What a holder expects on one stream is bounded.
+func TestExpectedIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		g := visitT(t, h, "near")
+		lacks := 0
+		for i := range maxExpected/MaxIDs + 3 {
+			offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete)}
+			for j := range MaxIDs {
+				offer.Items = append(offer.Items, offerItem{ID: sealed.ID{byte(i), byte(j), byte(j >> 8)}, Expiry: month()})
+			}
+			var a offerAnswer
+			if err := g.ask(&request{Offer: offer}, &a); err != nil {
+				t.Fatal(err)
+			}
+			lacks += len(a.Lacks)
+		}
+		if lacks != maxExpected {
+			t.Fatalf("%d are expected", lacks)
+		}
+	})
+}
+
+// A holder that lists without end is believed as much as one may keep.
+func TestEndlessList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, id := hostOf(t)
+		a, b := net.Pipe()
+		go func() {
+			defer b.Close()
+			r := bufio.NewReader(b)
+			for n := uint32(0); ; n++ {
+				var q request
+				if wire.ReadFrame(r, MaxRequest, &q) != nil {
+					return
+				}
+				switch {
+				case q.Nonce != nil:
+					wire.WriteFrame(b, &nonceAnswer{Nonce: make([]byte, 32)})
+				case q.List != nil:
+					page := listedPage{More: true}
+					for j := range MaxIDs {
+						page.Items = append(page.Items, listItem{ID: sealed.ID{byte(n >> 8), byte(n), byte(j >> 8), byte(j)}, Size: 1 << 60})
+					}
+					wire.WriteFrame(b, &listAnswer{Inboxes: []listedPage{page}})
+				case q.Get != nil:
+					wire.WriteFrame(b, &getItem{Last: true})
+				}
+			}
+		}()
+		c := NewClient(ClientConfig{Self: "self", Near: neighbours{id}, Dial: one{pipe{a, new(int), new(int), 0, new(sync.Mutex)}}})
+		k := newKeys(t)
+		report, err := c.Collect(t.Context(), []FetchKey{{Inbox: k.inbox(), Key: k.fetch}}, func(sealed.ID) bool { return false }, nil)
+		if err != nil || report.Failed+report.Missing != listMost || report.Fetched != 0 {
+			t.Fatalf("%+v, %v", report, err)
+		}
+	})
+}
+
+// one is a transport with one stream.
+type one struct{ s Stream }
+
+func (o one) Open(context.Context, peer.ID, string) (Stream, error) { return o.s, nil }
+
+// Views of neighbourhoods are remembered for a while, and not without bound.
+func TestViews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near := &counting{neighbours: neighbours{"a", "b"}}
+		var v views
+		v.init(near)
+		look := func(in identity.Public, fresh time.Duration) {
+			t.Helper()
+			if p, err := v.get(t.Context(), in, fresh); err != nil || len(p) != 2 {
+				t.Fatal(p, err)
+			}
+		}
+		for range 5 {
+			look(identity.Public{}, viewTime)
+		}
+		if near.n != 1 {
+			t.Fatalf("%d lookups", near.n)
+		}
+		look(identity.Public{}, 0)
+		time.Sleep(viewTime)
+		look(identity.Public{}, viewTime)
+		if near.n != 3 {
+			t.Fatalf("%d lookups", near.n)
+		}
+		for i := range 2 * maxViews {
+			look(identity.Public{1, byte(i), byte(i >> 8)}, viewTime)
+		}
+		if len(v.m) > maxViews {
+			t.Fatalf("%d views", len(v.m))
+		}
+		time.Sleep(2 * viewTime)
+		v.sweep(time.Now())
+		if len(v.m) != 0 {
+			t.Fatalf("%d views remain", len(v.m))
+		}
+		// Only so many lookups at once; the others wait, and not for ever.
+		near.slow = make(chan struct{})
+		var work sync.WaitGroup
+		for i := range 3 * lookups {
+			work.Go(func() {
+				if _, err := v.get(t.Context(), identity.Public{2, byte(i)}, 0); i >= 0 && err == nil {
+					t.Error("found somebody")
+				}
+			})
+		}
+		synctest.Wait()
+		if near.now != lookups {
+			t.Errorf("%d lookups at once", near.now)
+		}
+		start := time.Now()
+		work.Wait()
+		if took := time.Since(start); took > 2*lookTime {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+type counting struct {
+	neighbours
+	mu     sync.Mutex
+	n, now int
+	slow   chan struct{}
+}
+
+func (c *counting) Nearest(ctx context.Context, _ []byte, _ int) ([]peer.ID, error) {
+	c.mu.Lock()
+	c.n++
+	c.now++
+	slow := c.slow
+	c.mu.Unlock()
+	if slow != nil {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now--
+	return c.neighbours, nil
 }
