@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -127,21 +128,25 @@ It makes an account the first time and prints what to enter in the mail client.`
 		m.setupCommand(), m.stopCommand(), m.versionCommand(),
 		exitCodesTopic(), configTopic(),
 	)
-	mark(root, began)
+	m.prepare(root, began)
 	return root, began
 }
 
-// mark makes a command and its subcommands set began when they run. What goes
-// wrong before is a mistake on the command line.
-func mark(cmd *cobra.Command, began *bool) {
+// prepare makes a command and its subcommands set began when they run, since
+// what goes wrong before is a mistake on the command line, and find out where
+// the home is.
+func (m *Main) prepare(cmd *cobra.Command, began *bool) {
 	if run := cmd.RunE; run != nil {
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 			*began = true
+			if m.home, err = filepath.Abs(m.home); err != nil {
+				return err
+			}
 			return run(cmd, args)
 		}
 	}
 	for _, c := range cmd.Commands() {
-		mark(c, began)
+		m.prepare(c, began)
 	}
 }
 

@@ -3,34 +3,23 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"strings"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/peerpost/peerpost/gateway/setup"
 	"github.com/peerpost/peerpost/node/control"
 )
 
-// endpoint is a server as a mail client wants to know it.
-type endpoint struct {
-	Host     string `json:"host"`
-	Port     string `json:"port"`
-	Security string `json:"security"` // "none" or "tls"
-}
-
-// clientSetup is what to enter in a mail client for one account.
-type clientSetup struct {
-	Address  string     `json:"address"`
-	Username string     `json:"username"`
-	IMAP     []endpoint `json:"imap"` // by preference
-	SMTP     []endpoint `json:"smtp"`
-}
+// authorityFile is where in the home the node keeps the certificate of its own
+// authority, which a mail client needs for TLS.
+const authorityFile = "tls/ca.pem"
 
 func (m *Main) setupCommand() *cobra.Command {
 	settings := pflag.NewFlagSet("setup", pflag.ContinueOnError)
 	settingsFlags(settings)
-	var asJSON bool
+	var asJSON, thunderbird bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Print what to enter in a mail client",
@@ -46,11 +35,14 @@ runs, as the settings do.`,
 				return m.json(setups(st))
 			case len(st.Accounts) == 0:
 				return errNoAccount
+			case thunderbird:
+				return m.printThunderbird(st)
 			}
 			return m.printSetup(st)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVar(&thunderbird, "thunderbird", false, "print it step by step for Thunderbird")
 	return cmd
 }
 
@@ -72,51 +64,34 @@ func (m *Main) setupStatus(cmd *cobra.Command, settings *pflag.FlagSet) (control
 	return control.Status{Accounts: accounts, IMAP: s.IMAP, SMTP: s.SMTP, IMAPS: s.IMAPS, SMTPS: s.SMTPS}, err
 }
 
-func setups(st control.Status) []clientSetup {
-	all := []clientSetup{}
+func setups(st control.Status) []setup.Client {
+	all := []setup.Client{}
 	for _, a := range st.Accounts {
-		all = append(all, clientSetup{
-			Address: a.Address, Username: a.Address,
-			IMAP: endpoints(st.IMAP, st.IMAPS), SMTP: endpoints(st.SMTP, st.SMTPS),
-		})
+		all = append(all, setup.For(a.Address, "", setup.Listeners{IMAP: st.IMAP, SMTP: st.SMTP, IMAPS: st.IMAPS, SMTPS: st.SMTPS}))
 	}
 	return all
 }
 
-func endpoints(plain, tls string) []endpoint {
-	e := []endpoint{}
-	for _, l := range [...]struct{ addr, security string }{{plain, "none"}, {tls, "tls"}} {
-		if host, port, err := net.SplitHostPort(l.addr); err == nil {
-			e = append(e, endpoint{host, port, l.security})
-		}
-	}
-	return e
-}
-
 // printSetup prints what to enter in a mail client, for every account.
 func (m *Main) printSetup(st control.Status) error {
-	var b strings.Builder
-	b.WriteString("In the mail client:\n")
-	for _, s := range setups(st) {
-		fmt.Fprintf(&b, "\n  e-mail address  %s\n  user name       the same\n  password        an app password\n", line(s.Address))
-		for _, p := range [...]struct {
-			name string
-			at   []endpoint
-		}{{"incoming, IMAP", s.IMAP}, {"outgoing, SMTP", s.SMTP}} {
-			for i, e := range p.at {
-				name := p.name
-				if i > 0 {
-					name = "    or"
-				}
-				security := "no encryption (it stays on this machine), normal password"
-				if e.Security == "tls" {
-					security = "SSL/TLS with this node's own certificate, normal password"
-				}
-				fmt.Fprintf(&b, "  %-14s  host %s, port %s, %s\n", name, e.Host, e.Port, security)
-			}
+	text := "In the mail client:\n\n" + setup.Text(setups(st)...)
+	if st.IMAPS != "" || st.SMTPS != "" {
+		text += "\nFor TLS the client has to trust " + line(filepath.Join(m.home, authorityFile)) + "\n"
+	}
+	_, err := fmt.Fprintln(m.Stdout, text)
+	return err
+}
+
+// printThunderbird prints how to enter the accounts in Thunderbird.
+func (m *Main) printThunderbird(st control.Status) error {
+	for _, c := range setups(st) {
+		steps := setup.Thunderbird(c, filepath.Join(m.home, authorityFile))
+		if steps == "" {
+			return &control.Error{Code: control.CodeInvalid, Message: "the node serves no mail clients", Hint: "see --imap and --smtp in `peerpost up --help`"}
+		}
+		if _, err := fmt.Fprintf(m.Stdout, "%s\n\n%s\n", line(c.Address), steps); err != nil {
+			return err
 		}
 	}
-	b.WriteString("\n")
-	_, err := m.Stdout.Write([]byte(b.String()))
-	return err
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -39,20 +40,9 @@ Every flag may also stand in a file or in the environment: see
 
 // up makes the account if there is none, and runs the node.
 func (m *Main) up(ctx context.Context, s Settings) error {
-	if !s.Holder {
-		have, err := m.Nodes.Accounts(ctx, s.Home)
-		if err != nil {
-			return err
-		}
-		if len(have) == 0 {
-			created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
-			if err != nil {
-				return err
-			}
-			if err := m.printCreated(created, false); err != nil {
-				return err
-			}
-		}
+	created, err := m.firstAccount(ctx, s)
+	if err != nil {
+		return err
 	}
 	log := slog.New(slog.NewTextHandler(m.Stderr, &slog.HandlerOptions{Level: s.LogLevel}))
 	n, err := m.Nodes.New(ctx, s, log)
@@ -66,7 +56,47 @@ func (m *Main) up(ctx context.Context, s Settings) error {
 	if err != nil {
 		return errors.Join(err, n.Close())
 	}
-	return n.Run(ctx)
+	if created.Password == "" {
+		return n.Run(ctx)
+	}
+	var unlocking sync.WaitGroup
+	unlocking.Go(func() {
+		if err := m.unlock(ctx, created); err != nil && ctx.Err() == nil {
+			log.Warn("the new account could not be unlocked", "err", err)
+		}
+	})
+	err = n.Run(ctx)
+	unlocking.Wait()
+	return err
+}
+
+// firstAccount makes the account of a home that has none. The answer is empty
+// when it has.
+func (m *Main) firstAccount(ctx context.Context, s Settings) (control.CreatedAccount, error) {
+	if s.Holder {
+		return control.CreatedAccount{}, nil
+	}
+	have, err := m.Nodes.Accounts(ctx, s.Home)
+	if err != nil || len(have) > 0 {
+		return control.CreatedAccount{}, err
+	}
+	created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
+	if err != nil {
+		return control.CreatedAccount{}, err
+	}
+	return created, m.printCreated(created, false)
+}
+
+// unlock opens the account that was just made, so that it can be written to
+// before its owner has set up the mail client. The socket is there already;
+// it answers as soon as the node runs.
+func (m *Main) unlock(ctx context.Context, a control.CreatedAccount) error {
+	c, err := m.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Unlock(ctx, a.Address, a.Password)
 }
 
 func (m *Main) printUp(st control.Status) error {
