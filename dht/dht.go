@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +75,9 @@ type Config struct {
 	Datastore ds.Batching
 	// Mode says whether this node serves others. Auto by default.
 	Mode Mode
-	// Bootstrap are peers to begin with; AddPeer adds more.
+	// Bootstrap are peers to begin with; AddPeer adds more. Both ends of the list
+	// are tried first, so that neither what was remembered nor what was configured
+	// has to wait for the other to fail.
 	Bootstrap []peer.AddrInfo
 	// PuzzleBits is what the keys of other servers must satisfy:
 	// identity.HostPuzzle on the open network, 0 in test networks.
@@ -115,7 +116,7 @@ type DHT struct {
 	emptied chan struct{} // one token: the routing table is empty
 
 	mu      sync.Mutex
-	boot    map[peer.ID]peer.AddrInfo
+	boot    []peer.AddrInfo
 	joined  map[peer.ID]struct{} // servers that joined since Run looked
 	churn   time.Time            // of the last join or leave
 	pending map[string][]byte    // own records that nobody has acknowledged yet, by key
@@ -158,7 +159,6 @@ func New(cfg Config) (*DHT, error) {
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
 		joins:     make(chan struct{}, 1),
-		boot:      make(map[peer.ID]peer.AddrInfo),
 		joined:    make(map[peer.ID]struct{}),
 		pending:   make(map[string][]byte),
 		live:      newLiveness(),
@@ -276,19 +276,28 @@ func (d *DHT) remember(info peer.AddrInfo) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, known := d.boot[info.ID]; known || len(d.boot) < maxBootstrap {
-		d.boot[info.ID] = info
+	for i := range d.boot {
+		if d.boot[i].ID == info.ID {
+			d.boot[i] = info
+			return
+		}
+	}
+	if len(d.boot) < maxBootstrap {
+		d.boot = append(d.boot, info)
 	}
 }
 
+// bootstrapPeers returns the known peers in the order in which to try them.
 func (d *DHT) bootstrapPeers() []peer.AddrInfo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	infos := make([]peer.AddrInfo, 0, len(d.boot))
-	for _, info := range d.boot {
-		infos = append(infos, info)
+	for i, j := 0, len(d.boot)-1; i <= j; i, j = i+1, j-1 {
+		infos = append(infos, d.boot[i])
+		if i < j {
+			infos = append(infos, d.boot[j])
+		}
 	}
-	slices.SortFunc(infos, func(a, b peer.AddrInfo) int { return compareIDs(a.ID, b.ID) })
 	return infos
 }
 

@@ -140,6 +140,55 @@ func TestPublicNetworkIsFiltered(t *testing.T) {
 	})
 }
 
+// A crowd of peers that are gone does not keep a node from the one that lives,
+// wherever in the list that is.
+func TestBootstrapAmongTheDead(t *testing.T) {
+	for _, at := range []int{0, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newTestNet(t)
+			n.grow(2)
+			var list []peer.AddrInfo
+			for i := range 200 {
+				gone := seeded(t, 1000+i, 0)
+				id, err := peer.IDFromPrivateKey(gone)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/10.200.%d.1/tcp/4001", i))}})
+			}
+			list = slices.Insert(list, at, n.nodes[0].info())
+			late := n.add(func(c *Config) { c.Bootstrap = list })
+			time.Sleep(5 * time.Second)
+			if late.Peers() == 0 {
+				t.Error("still alone after 5 s")
+			}
+		})
+	}
+}
+
+// What others name on a public network is asked only at a public address; on a
+// LAN everything is.
+func TestWhatOthersName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t)
+		lan, public, other := n.add(), n.addPublic("5.1.0.1"), n.addPublic("5.2.0.1")
+		other.join(public)
+		private, open := ma.StringCast("/ip4/192.168.1.1/tcp/1"), ma.StringCast("/ip4/5.3.0.1/tcp/1")
+		for _, c := range []struct {
+			at   *testNode
+			addr ma.Multiaddr
+			asks bool
+		}{{lan, private, true}, {lan, open, true}, {other, private, false}, {other, open, true}} {
+			if got := c.at.mayQuery(nil, peer.AddrInfo{ID: "somebody", Addrs: []ma.Multiaddr{c.addr}}); got != c.asks {
+				t.Errorf("%v at %v: asks %v", c.addr, c.at.at.Addr(), got)
+			}
+			if got := c.at.scope.addresses([]ma.Multiaddr{c.addr}); (len(got) == 1) != c.asks {
+				t.Errorf("%v at %v: keeps %v", c.addr, c.at.at.Addr(), got)
+			}
+		}
+	})
+}
+
 // A node finds the network through any one bootstrap peer that lives, and again
 // when it had lost everybody.
 func TestBootstrap(t *testing.T) {

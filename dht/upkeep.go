@@ -38,7 +38,7 @@ const (
 
 	// bootstrapParallel is how many bootstrap peers are dialled at once, and
 	// bootstrapEnough with how many it is content.
-	bootstrapParallel = 8
+	bootstrapParallel = 16
 	bootstrapEnough   = 8
 	// bootstrapRetry is the first pause before an empty routing table is filled
 	// again; it doubles up to bootstrapRetryMax.
@@ -147,23 +147,28 @@ func (d *DHT) bootstrap(ctx context.Context) {
 
 func (d *DHT) dialKnown(ctx context.Context) {
 	var connected atomic.Int32
-	for batch := range slices.Chunk(d.bootstrapPeers(), bootstrapParallel) {
-		var dials sync.WaitGroup
-		for _, info := range batch {
-			dials.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, PeerTimeout)
-				defer cancel()
-				if err := d.host.Connect(ctx, info); err != nil {
-					d.log.Debug("bootstrap peer cannot be reached", "peer", info.ID, "err", err)
-					return
-				}
-				connected.Add(1)
-			})
-		}
-		dials.Wait()
-		if ctx.Err() != nil || connected.Load() >= bootstrapEnough {
+	slots := make(chan struct{}, bootstrapParallel)
+	var dials sync.WaitGroup
+	defer dials.Wait()
+	for _, info := range d.bootstrapPeers() {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
 			return
 		}
+		if connected.Load() >= bootstrapEnough {
+			return
+		}
+		dials.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, PeerTimeout)
+			defer cancel()
+			if err := d.host.Connect(ctx, info); err != nil {
+				d.log.Debug("bootstrap peer cannot be reached", "peer", info.ID, "err", err)
+				return
+			}
+			connected.Add(1)
+		})
 	}
 }
 

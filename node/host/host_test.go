@@ -276,15 +276,16 @@ func TestStreamsPerPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New(memnet.Config{Latency: 10 * time.Millisecond})
 		a, b := start(t, Config{Build: onMemory(n.Node())}), start(t, Config{Build: onMemory(n.Node())})
-		release := make(chan struct{})
-		var busy, most int
 		var mu sync.Mutex
+		var busy, most, finished int
+		release := make(chan struct{})
 		b.Handle(testProtocol, func(_ context.Context, s Stream, _ peer.ID) {
 			mu.Lock()
 			busy++
 			most = max(most, busy)
+			wait := release
 			mu.Unlock()
-			<-release
+			<-wait
 			mu.Lock()
 			busy--
 			mu.Unlock()
@@ -292,7 +293,6 @@ func TestStreamsPerPeer(t *testing.T) {
 		})
 		connect(t, a, b)
 		var all sync.WaitGroup
-		finished := 0
 		for range 3 * maxOpen {
 			all.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -313,16 +313,19 @@ func TestStreamsPerPeer(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
 		if most != maxOpen || finished != 0 {
 			t.Errorf("%d streams at once, want %d", most, maxOpen)
 		}
 		close(release)
+		mu.Unlock()
 		all.Wait()
 		time.Sleep(time.Second)
 
 		// A peer that does not wait.
-		release = make(chan struct{})
-		most = 0
+		mu.Lock()
+		release, most = make(chan struct{}), 0
+		mu.Unlock()
 		for range 3 * maxStreamsPerPeer {
 			s, err := a.NewStream(t.Context(), b.ID(), testProtocol)
 			if err != nil {
