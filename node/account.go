@@ -59,9 +59,9 @@ type open struct {
 	told map[identity.Root]identity.Epoch // who has had our record of which week
 }
 
-func openAccount(h home, root identity.Root, n *network, log *slog.Logger) (*account, error) {
+func openAccount(h home, root identity.Root, n *network, work int, log *slog.Logger) (*account, error) {
 	dir := h.account(root)
-	vault, err := identity.OpenVault(dir)
+	vault, err := identity.OpenVault(dir, vaultOptions(work)...)
 	if err != nil {
 		return nil, fmt.Errorf("open the keys of an account: %w", err)
 	}

@@ -47,9 +47,10 @@ type Config struct {
 	Refresh time.Duration
 
 	// NoControl leaves out the control socket, HostHook makes the libp2p host
-	// in another way: for tests.
+	// in another way, UpkeepOff leaves copies to themselves: for tests.
 	NoControl bool
 	HostHook  func(host.Parts) (libp2phost.Host, error)
+	UpkeepOff bool
 
 	// Log hears what happens; nil means silence. Metrics takes the node's
 	// figures; nil means a registry of the node's own.

@@ -282,7 +282,7 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	if n.cfg.Holder {
 		return control.CreatedAccount{}, &control.Error{Code: control.CodeInvalid, Message: "this node only holds mail for others", Hint: "start it without --holder"}
 	}
-	opt := AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName}
+	opt := AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName, PasswordWork: n.cfg.PasswordWork}
 	var made NewAccount
 	var keys *identity.Keyring
 	var err error
@@ -294,12 +294,14 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
-	if err := n.open(keys.Root()); err != nil {
+	acc, err := n.openAccount(keys.Root())
+	if err != nil {
 		return control.CreatedAccount{}, err
 	}
-	if _, err := n.local(keys.Root()).unlockWith(ctx, keys); err != nil {
-		return control.CreatedAccount{}, err
+	if _, err := acc.unlockWith(ctx, keys); err != nil {
+		return control.CreatedAccount{}, errors.Join(err, acc.close())
 	}
+	n.board(acc)
 	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, nil
 }
 

@@ -141,7 +141,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.serveStreams()
 	lives.Go(func() { n.runPart(inner, "dht", n.dht.Run) })
 	lives.Go(func() { n.runPart(inner, "host", n.host.Run) })
-	lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
+	if !n.cfg.UpkeepOff {
+		lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
+	}
 	lives.Go(func() { n.follow(inner) })
 
 	var first error
@@ -206,29 +208,30 @@ func (n *Node) openAccounts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.opened(n.closeAccounts)
 	for _, root := range roots {
-		if err := n.open(root); err != nil {
+		a, err := n.openAccount(root)
+		if err != nil {
 			return err
 		}
+		n.board(a)
 	}
-	n.opened(n.closeAccounts)
 	return nil
 }
 
-// open takes an account of the home on board, and runs it if the node runs.
-func (n *Node) open(root identity.Root) error {
-	a, err := openAccount(n.home, root, n.network, n.log)
-	if err != nil {
-		return err
-	}
+func (n *Node) openAccount(root identity.Root) (*account, error) {
+	return openAccount(n.home, root, n.network, n.cfg.PasswordWork, n.log)
+}
+
+// board takes an account on board, and runs it if the node runs.
+func (n *Node) board(a *account) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.accounts[root] = a
+	n.accounts[a.address.Root] = a
 	if n.life != nil {
 		life := n.life
 		n.lives.Go(func() { a.run(life) })
 	}
-	return nil
 }
 
 func (n *Node) closeAccounts() error {

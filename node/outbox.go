@@ -123,8 +123,12 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	if kind == mail.NotifyDelay && row.DelayTold || kind == mail.NotifyFailure && row.FailureTold {
 		return nil
 	}
-	if row.Notify.Wants(kind) {
-		if err := b.report(ctx, row, kind, reason); err != nil {
+	sub, err := b.open.box.SubmissionOf(ctx, row.Submission)
+	if err != nil {
+		return err
+	}
+	if sub.From != "" && row.Notify.Wants(kind) { // a report is never answered with a report (RFC 3464, 2)
+		if err := b.report(ctx, sub, row, kind, reason); err != nil {
 			return fmt.Errorf("file a delivery status notification: %w", err)
 		}
 	}
@@ -137,11 +141,7 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	})
 }
 
-func (b *outbox) report(ctx context.Context, row mailbox.Outgoing, kind mail.Notify, reason string) error {
-	sub, err := b.open.box.SubmissionOf(ctx, row.Submission)
-	if err != nil {
-		return err
-	}
+func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Outgoing, kind mail.Notify, reason string) error {
 	original, err := b.open.box.OutgoingMessage(ctx, row.MessageID)
 	if err != nil && !errors.Is(err, mail.ErrNoMessage) {
 		return err

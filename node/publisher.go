@@ -12,14 +12,15 @@ import (
 // The times of publishing (design 5).
 const (
 	PublishEvery = 12 * time.Hour
-	publishRetry = time.Minute // when nobody took the record
-	publishPause = 5 * time.Second
+	publishRetry = time.Minute     // when nobody took the record
+	publishPause = 5 * time.Second // at least this between two
 )
 
 // publish keeps the account's record in the DHT: at every start, every 12
 // hours, after an unlock and when the node's addresses have changed.
 func (a *account) publish(ctx context.Context) {
 	for {
+		started := time.Now()
 		pause := PublishEvery - PublishEvery/10 + rand.N(PublishEvery/5)
 		if err := a.publishOnce(ctx); err != nil {
 			pause = publishRetry
@@ -27,20 +28,16 @@ func (a *account) publish(ctx context.Context) {
 				a.log.Debug("the record could not be published", "err", err)
 			}
 		}
+		select { // a start brings several reasons
+		case <-ctx.Done():
+			return
+		case <-time.After(publishPause - time.Since(started)):
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		case <-a.publishNow:
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(publishPause): // a start brings several reasons
-			}
-			select {
-			case <-a.publishNow:
-			default:
-			}
 		}
 	}
 }

@@ -50,9 +50,10 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	}
 
 	c.mu.Lock()
-	hosts, handed := t.hosts, !t.handed.IsZero() && t.attempts == 0
+	hosts, awaiting := t.hosts, t.awaiting
+	t.awaiting = false
 	c.mu.Unlock()
-	if !handed { // the first look after direct delivery goes on to the holders at once
+	if !awaiting {
 		direct := make(chan error, 1)
 		go func() { direct <- c.direct(ctx, m, hosts) }()
 		timer := time.NewTimer(DropAfter)
@@ -79,7 +80,8 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	if err := c.keep(ctx, t); err != nil && ctx.Err() == nil {
 		c.log.Warn("a sealed message could not be kept", "err", err)
 	}
-	if err := c.put(ctx, t, m); err != nil {
+	stamped := *m // the stamp must not be made under the eyes of a direct delivery that goes on
+	if err := c.put(ctx, t, &stamped); err != nil {
 		return c.failed(ctx, a, t, err)
 	}
 	c.mu.Lock()
@@ -118,9 +120,9 @@ func (c *Courier) hand(t *transit) bool {
 		t.state = mailbox.Delivered
 		return true
 	}
-	first := t.handed.IsZero() && t.attempts == 0
+	t.awaiting = t.handed.IsZero()
 	t.handed = time.Now()
-	return first
+	return t.awaiting
 }
 
 // prepare gives the sealed message of t with its stamp, if it needs none made.
@@ -226,7 +228,7 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	c.discard(t)
 	t.msg, t.outer, t.generation, t.withRecord = m, m.Outer, r.Roster.Generation, withRecord && in.SenderRecord != nil
 	t.recordHash, t.hosts, t.keepers = identity.RecordKeyHash(t.to.Root), r.Hosts, r.Keepers
-	t.handed = time.Time{}
+	t.handed, t.awaiting = time.Time{}, false
 	return m, nil
 }
 

@@ -473,7 +473,7 @@ func TestBackoffGrows(t *testing.T) {
 		before := time.Duration(0)
 		for n := 1; n <= 6; n++ {
 			d := backoff(n, replicated)
-			if d < before*8/10 || d > 7*time.Hour || d < 30*time.Second {
+			if d < before*8/10 || d > 7*time.Hour || d < 4*time.Second {
 				t.Errorf("attempt %d: %v", n, d)
 			}
 			before = d

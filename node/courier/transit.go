@@ -44,6 +44,7 @@ type transit struct {
 	attempts  int
 	lastError string
 	handed    time.Time // a host of the recipient's has it on disk
+	awaiting  bool      // just handed, so the next attempt goes to the holders
 	entombed  time.Time // a tombstone was seen
 
 	next    time.Time
@@ -101,7 +102,7 @@ func (s *schedule) drop(t *transit) {
 // backoff is the wait before the attempt after the n-th. What holders keep is
 // looked after less often than what no one has.
 func backoff(n int, replicated bool) time.Duration {
-	waits := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+	waits := []time.Duration{5 * time.Second, 20 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 	if replicated {
 		waits = []time.Duration{15 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour, 6 * time.Hour}
 	}

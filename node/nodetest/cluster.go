@@ -38,7 +38,7 @@ type Options struct {
 	Refresh time.Duration // of routing tables; simulated days want hours
 	Holders bool          // no node has an account unless Person asks for one
 	Change  func(i int, cfg *node.Config)
-	Log     *slog.Logger
+	Log     *slog.Logger // nil: standard error when NODETEST_LOG is set in the environment, else silence
 }
 
 // T is what a cluster needs of a test: *testing.T, or a stand-in.
@@ -78,6 +78,9 @@ func New(t T, n int, opts ...Options) *Cluster {
 	if len(opts) > 0 {
 		c.opt = opts[0]
 	}
+	if c.opt.Log == nil && os.Getenv("NODETEST_LOG") != "" {
+		c.opt.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if !c.opt.Sockets {
 		c.net = memnet.New(memnet.Config{Latency: c.opt.Latency})
 	}
@@ -101,6 +104,9 @@ func New(t T, n int, opts ...Options) *Cluster {
 func (c *Cluster) Close() {
 	for i := range c.Node {
 		c.Stop(i)
+	}
+	if c.net != nil {
+		c.Pass(2 * time.Second) // the store of records takes a second to end its last goroutine
 	}
 }
 

@@ -1,0 +1,200 @@
+package nodetest_test
+
+import (
+	"fmt"
+	"net"
+	"net/smtp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"github.com/peerpost/peerpost/node/nodetest"
+)
+
+// TestMailClients goes the whole way of a person: submission on one node, IDLE
+// and FETCH on another.
+func TestMailClients(t *testing.T) {
+	c := nodetest.New(t, 3, nodetest.Options{Sockets: true})
+	alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
+	news := make(chan uint32, 16)
+	client := login(t, c.Node[1], bob, &imapclient.UnilateralDataHandler{
+		Mailbox: func(data *imapclient.UnilateralDataMailbox) {
+			if data.NumMessages != nil {
+				news <- *data.NumMessages
+			}
+		},
+	})
+	if _, err := client.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	idle, err := client.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := strings.ReplaceAll(fmt.Sprintf(`From: Alice <%s>
+To: <%s>
+Subject: with an attachment
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/plain
+
+Here it is.
+--b
+Content-Type: application/octet-stream; name=x.bin
+Content-Disposition: attachment; filename=x.bin
+Content-Transfer-Encoding: base64
+
+AAECAwQFBgc=
+--b--
+`, alice.Address(), bob.Address()), "\n", "\r\n")
+	submit(t, c.Node[0], alice, bob.Address(), msg)
+	select {
+	case n := <-news:
+		if n != 1 {
+			t.Errorf("%d messages", n)
+		}
+	case <-time.After(nodetest.Patience):
+		t.Fatal("IDLE told nothing")
+	}
+	if err := idle.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := idle.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	section := &imap.FetchItemBodySection{Part: []int{2}, Peek: true}
+	got, err := client.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{
+		Envelope: true, BodyStructure: &imap.FetchItemBodyStructure{Extended: true}, BodySection: []*imap.FetchItemBodySection{section},
+	}).Collect()
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%d messages, %v", len(got), err)
+	}
+	if e := got[0].Envelope; e.Subject != "with an attachment" || e.From[0].Addr() != alice.Address() {
+		t.Errorf("envelope %+v", e)
+	}
+	if body := got[0].FindBodySection(section); string(body) != "AAECAwQFBgc=" {
+		t.Errorf("part 2 is %q", body)
+	}
+}
+
+// TestManySessions has 32 sessions of one account at once.
+func TestManySessions(t *testing.T) {
+	c := nodetest.New(t, 2, nodetest.Options{Sockets: true})
+	alice := c.Person(0, "alice")
+	id := alice.Send(alice.Address(), "to myself", "note\n")
+	alice.WaitMail(1)
+	alice.WaitState(id, "delivered")
+	var all sync.WaitGroup
+	for range 32 {
+		client := login(t, c.Node[0], alice, nil)
+		all.Go(func() {
+			if _, err := client.Select("INBOX", nil).Wait(); err != nil {
+				t.Error(err)
+				return
+			}
+			for range 10 {
+				if got, err := client.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{Envelope: true}).Collect(); err != nil || len(got) != 1 {
+					t.Errorf("%d messages, %v", len(got), err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestRefusals looks at what a mail client is told of mail that cannot go.
+func TestRefusals(t *testing.T) {
+	c := nodetest.New(t, 2, nodetest.Options{Sockets: true})
+	alice := c.Person(0, "alice")
+	conn := submission(t, c.Node[0], alice)
+	if err := conn.Mail(alice.Address()); err != nil {
+		t.Fatal(err)
+	}
+	for rcpt, want := range map[string]string{
+		"someone@example.org":                              "no bridge is set up",
+		"bob@" + strings.Repeat("a", 56) + ".peerpost.alt": "not a Peerpost address",
+	} {
+		if err := conn.Rcpt(rcpt); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", rcpt, err)
+		}
+	}
+	conn.Reset()
+	if err := conn.Mail("eve@example.org"); err == nil {
+		t.Error("a foreign sender was taken")
+	}
+	conn.Reset()
+	err := conn.Mail(alice.Address())
+	if err == nil {
+		err = conn.Rcpt(alice.Address())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := conn.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(w, "From: eve@example.org\r\n\r\nx\r\n")
+	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "From field") {
+		t.Errorf("a foreign From field: %v", err)
+	}
+}
+
+func login(t *testing.T, m *nodetest.Machine, p *nodetest.Person, h *imapclient.UnilateralDataHandler) *imapclient.Client {
+	t.Helper()
+	client, err := imapclient.DialInsecure(m.Status().IMAP, &imapclient.Options{UnilateralDataHandler: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if err := client.Login(p.Address(), nodetest.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func submission(t *testing.T, m *nodetest.Machine, p *nodetest.Person) *smtp.Client {
+	t.Helper()
+	addr := m.Status().SMTP
+	conn, err := smtp.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Auth(smtp.PlainAuth("", p.Address(), nodetest.Password, host)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func submit(t *testing.T, m *nodetest.Machine, p *nodetest.Person, to, msg string) {
+	t.Helper()
+	conn := submission(t, m, p)
+	if err := conn.Mail(p.Address()); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Rcpt(to); err != nil {
+		t.Fatal(err)
+	}
+	w, err := conn.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(msg)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
