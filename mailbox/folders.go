@@ -53,23 +53,18 @@ func (m *Mailbox) Folder(_ context.Context, name string) (mail.Folder, error) {
 }
 
 // CreateFolder makes a folder, and those above it; mail.ErrFolderExists,
-// mail.ErrFolderName. A role can be held by one folder only.
+// mail.ErrFolderName. Several folders may have the same role; what we file by
+// role goes to the oldest.
 func (m *Mailbox) CreateFolder(ctx context.Context, name string, role mail.Role) (mail.Folder, error) {
 	name, err := canonicalName(name)
 	if err != nil {
 		return mail.Folder{}, err
 	}
+	if role == mail.Inbox {
+		return mail.Folder{}, mail.ErrFolderExists
+	}
 	var f *folder
 	err = m.write(ctx, func(t *tx) (err error) {
-		if role != mail.NoRole {
-			n, err := t.c.Int("SELECT count(*) FROM folder WHERE role=?", string(role))
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				return &mail.Error{Code: [3]int{5, 5, 4}, Public: "another folder has this special use", Cause: mail.ErrRoleFolder}
-			}
-		}
 		if _, err := t.byName(name); err == nil {
 			return mail.ErrFolderExists
 		} else if !errors.Is(err, mail.ErrNoFolder) {
@@ -128,7 +123,7 @@ func (t *tx) create(name string, role mail.Role) (*folder, error) {
 }
 
 // DeleteFolder deletes a folder with its messages; those below it stay.
-// mail.ErrRoleFolder for INBOX and the special ones.
+// mail.ErrRoleFolder for INBOX and for the last folder of a role.
 func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 	name, err := canonicalName(name)
 	if err != nil {
@@ -139,8 +134,8 @@ func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		if f.role != mail.NoRole {
-			return mail.ErrRoleFolder
+		if err := t.spare(f); err != nil {
+			return err
 		}
 		var contents []int64
 		err = t.c.Query("SELECT content FROM message WHERE folder=?", []any{f.id}, func(r *pages.Row) error {
@@ -169,6 +164,18 @@ func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 	})
 }
 
+// spare fails with mail.ErrRoleFolder unless a folder can be done without.
+func (t *tx) spare(f *folder) error {
+	if f.role == mail.NoRole {
+		return nil
+	}
+	n, err := t.c.Int("SELECT count(*) FROM folder WHERE role=?", string(f.role))
+	if err == nil && n < 2 {
+		err = mail.ErrRoleFolder
+	}
+	return err
+}
+
 // RenameFolder renames a folder and those below it. Renaming INBOX moves its
 // messages (RFC 9051, 6.3.6).
 func (m *Mailbox) RenameFolder(ctx context.Context, from, to string) error {
@@ -184,8 +191,10 @@ func (m *Mailbox) RenameFolder(ctx context.Context, from, to string) error {
 		if err != nil {
 			return err
 		}
-		if f.role != mail.NoRole && f.role != mail.Inbox {
-			return mail.ErrRoleFolder
+		if f.role != mail.Inbox {
+			if err := t.spare(f); err != nil {
+				return err
+			}
 		}
 		if _, err := t.byName(to); err == nil {
 			return mail.ErrFolderExists
@@ -250,8 +259,8 @@ func (t *tx) rename(f *folder, from, to string) error {
 		if err != nil {
 			return err
 		}
-		if g.role != mail.NoRole {
-			return mail.ErrRoleFolder
+		if err := t.spare(g); err != nil {
+			return err
 		}
 		h := *g
 		h.name = x.name

@@ -51,10 +51,11 @@ type Mailbox struct {
 	rooms  map[int64]*room
 	byName map[string]*room
 
-	accepts accepts
-	outbox  chan struct{} // has a value when the outbox changed
-	backlog backlog
-	chores  chores
+	accepts  accepts
+	outbox   chan struct{} // has a value when the outbox changed
+	backlog  backlog
+	spooling chan struct{} // holds a token while somebody makes files
+	chores   chores
 
 	closing chan struct{} // closed when Close begins
 	closed  sync.Once
@@ -83,7 +84,7 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	m := &Mailbox{
 		dir: cfg.Dir, atRest: cfg.Keys.AtRest(), maxMessage: cfg.MaxMessage, log: cfg.Log,
 		flags: newFlagSets(), rooms: make(map[int64]*room), byName: make(map[string]*room),
-		outbox: make(chan struct{}, 1), chores: newChores(), closing: make(chan struct{}),
+		outbox: make(chan struct{}, 1), chores: newChores(), spooling: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	if m.maxMessage == 0 {
 		m.maxMessage = DefaultMaxMessage

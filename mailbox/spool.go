@@ -17,8 +17,8 @@ const (
 	// them is slow (1 to 4 ms each on some disks) and would be in the way.
 	spoolQuiet = 2 * time.Second
 	// spoolBytes and spoolCount are how much may wait in the journal regardless.
-	spoolBytes = 32 << 20
-	spoolCount = 4096
+	spoolBytes = 256 << 20
+	spoolCount = 16384
 	// spoolBatch is how many files share the syncs of their directory and of the index.
 	spoolBatch = 64
 	// spoolWriters is how many files are written at once.
@@ -107,6 +107,12 @@ func (m *Mailbox) runSpool(ctx context.Context) {
 // disk under its name before the index points to it, and the index does before
 // the record is freed, so the bytes are in one place at least at any instant.
 func (m *Mailbox) spool(ctx context.Context) error {
+	select { // one at a time
+	case m.spooling <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-m.spooling }()
 	count, bytes := m.backlog.counted()
 	var batch []content
 	upto := int64(0)
@@ -139,7 +145,7 @@ func (m *Mailbox) spool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	moved := make([]bool, len(batch))
+	moved, gone := make([]bool, len(batch)), make([]bool, len(batch))
 	err = m.write(ctx, func(t *tx) error {
 		for i, x := range batch {
 			if !written[i] {
@@ -148,7 +154,14 @@ func (m *Mailbox) spool(ctx context.Context) error {
 			if err := t.c.Exec("UPDATE content SET ref=NULL WHERE id=? AND ref=?", x.id, refBytes(x.ref)); err != nil {
 				return err
 			}
-			moved[i] = t.c.Changes() > 0
+			if moved[i] = t.c.Changes() > 0; moved[i] {
+				continue
+			}
+			n, err := t.c.Int("SELECT count(*) FROM content WHERE id=?", x.id)
+			if err != nil {
+				return err
+			}
+			gone[i] = n == 0 // collected meanwhile
 		}
 		return t.setMeta("spooled", upto)
 	})
@@ -161,8 +174,8 @@ func (m *Mailbox) spool(ctx context.Context) error {
 		switch {
 		case moved[i]:
 			m.journal.Free(x.ref)
-		case written[i]:
-			m.unlink(x.name) // collected meanwhile
+		case gone[i]:
+			m.unlink(x.name)
 		}
 	}
 	m.backlog.take(len(batch), bytes)
