@@ -279,12 +279,12 @@ func TestAppendIsRefused(t *testing.T) {
 	if _, status := c.upload("INBOX", "", repeat("x", 10_000)); !strings.HasPrefix(status, "OK") {
 		t.Error(status)
 	}
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "Append" {
 			return mail.ErrNoSpace
 		}
 		return nil
-	}
+	})
 	if _, status := c.upload("INBOX", "", repeat("x", 9_000)); !strings.HasPrefix(status, "NO [OVERQUOTA]") {
 		t.Error(status)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,12 +167,12 @@ func TestFetchSetsSeen(t *testing.T) {
 	same(t, d.ok("NOOP"), "* 1 FETCH (UID 1 FLAGS (\\Seen))", "* 2 FETCH (UID 2 FLAGS (\\Seen))", "* 3 FETCH (UID 3 FLAGS (\\Seen))")
 
 	// When the flag cannot be set, the message is shown all the same.
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "SetFlags" {
 			return mail.ErrNoSpace
 		}
 		return nil
-	}
+	})
 	same(t, c.ok("FETCH 4 BODY[TEXT]"), "* 4 FETCH (BODY[TEXT] {19}\r\ntext of message 4\r\n)")
 }
 
@@ -250,34 +251,31 @@ func TestMessagesThatCannotBeRead(t *testing.T) {
 	b := start(t)
 	b.fill("INBOX", many(3)...)
 	c := b.selected()
-	n := 0
-	b.mailbox.Before = func(method string) error {
-		if method == "Body" {
-			if n++; n == 2 {
-				return errors.New("disk is broken")
-			}
+	var n atomic.Int32
+	b.mailbox.Intercept(func(method string) error {
+		if method == "Body" && n.Add(1) == 2 {
+			return errors.New("disk is broken")
 		}
 		return nil
-	}
+	})
 	lines, status := c.do("FETCH 1:3 BODY.PEEK[TEXT]")
 	if len(lines) != 2 || status != "NO [UNAVAILABLE] 1 of the messages could not be read" {
 		t.Errorf("%q %q", lines, status)
 	}
 	c.ok("NOOP")
-	n = 0
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "Body" {
 			return mail.ErrNoMessage // expunged at this moment
 		}
 		return nil
-	}
+	})
 	same(t, c.ok("FETCH 1:3 BODY.PEEK[TEXT]"))
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "Messages" || method == "Entries" {
 			return errors.New("disk is broken")
 		}
 		return nil
-	}
+	})
 	c.fails("NO [UNAVAILABLE]", "FETCH 1:3 ENVELOPE")
 	c.fails("NO [UNAVAILABLE]", "FETCH 1:3 FLAGS")
 }
@@ -365,20 +363,19 @@ func TestPanicsDropOneConnection(t *testing.T) {
 	b := start(t)
 	b.fill("INBOX", many(1000)...)
 	for _, method := range []string{"Entries", "Messages", "Changes", "View", "Search", "SetFlags", "Folders", "Folder", "Append", "Copy", "Move", "Expunge", "CreateFolder", "Body"} {
-		b.mailbox.Before = nil
+		b.mailbox.Intercept(nil)
 		c, idle := b.selected(), b.selected()
 		idle.send("IDLE")
 		idle.expect("+ idling")
-		first := true
+		var late atomic.Bool
 		done := make(chan struct{})
-		b.mailbox.Before = func(m string) error {
-			if m == method && first {
-				first = false
+		b.mailbox.Intercept(func(m string) error {
+			if m == method && !late.Swap(true) {
 				defer close(done)
 				panic("a bug of the mailbox")
 			}
 			return nil
-		}
+		})
 		c.write("x1 FETCH 1 FLAGS\r\nx2 FETCH 1:* ENVELOPE\r\nx3 FETCH 1 BODY.PEEK[]\r\nx4 SEARCH ALL\r\nx5 STORE 1 +FLAGS \\Seen\r\n" +
 			"x6 LIST \"\" *\r\nx7 STATUS INBOX (MESSAGES)\r\nx8 COPY 1 Trash\r\nx9 MOVE 1 Trash\r\nx10 EXPUNGE\r\nx11 CREATE c\r\n" +
 			"x12 APPEND INBOX {4+}\r\nA: b\r\nx13 LOGOUT\r\n")
@@ -389,7 +386,7 @@ func TestPanicsDropOneConnection(t *testing.T) {
 			t.Fatalf("%s was not called", method)
 		}
 	}
-	b.mailbox.Before = nil
+	b.mailbox.Intercept(nil)
 	b.selected().ok("FETCH 1 FLAGS")
 	check(t, b.stop())
 }

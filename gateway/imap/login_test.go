@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,14 +98,14 @@ func TestWrongPasswords(t *testing.T) {
 
 func TestTriesInOnePacket(t *testing.T) {
 	b := start(t)
-	tries := 0
-	b.accounts.Before = func(string) error { tries++; return nil }
+	var tries atomic.Int32
+	b.accounts.Intercept(func(string) error { tries.Add(1); return nil })
 	c := b.dial()
 	c.greeting()
 	c.write(repeat("a LOGIN x y\r\n", 200))
 	lines := c.closed()
-	if tries != 3 {
-		t.Errorf("%d tries", tries)
+	if n := tries.Load(); n != 3 {
+		t.Errorf("%d tries", n)
 	}
 	if !containsLine(lines, "NO [LIMIT] Too many tries") || lines[len(lines)-1] != "* BYE Too many failed logins" {
 		t.Errorf("%q", lines[len(lines)-1])
@@ -164,7 +165,7 @@ func TestLoginErrors(t *testing.T) {
 		{&mail.Error{Public: "Come tomorrow"}, "NO [UNAVAILABLE] Come tomorrow"},
 	} {
 		b := start(t)
-		b.accounts.Before = func(string) error { return c.err }
+		b.accounts.Intercept(func(string) error { return c.err })
 		d := b.dial()
 		d.greeting()
 		_, status := d.do("LOGIN a b")

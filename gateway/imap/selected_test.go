@@ -237,18 +237,17 @@ func TestUpdatesThatFailAreToldLater(t *testing.T) {
 	b := start(t)
 	b.fill("INBOX", many(2)...)
 	c := b.selected()
-	failing := ""
-	b.mailbox.Before = func(method string) error {
-		if method == failing {
-			return errors.New("busy")
-		}
-		return nil
-	}
 	b.fill("INBOX", simple(3))
-	for _, failing = range []string{"Changes", "View"} {
+	for _, failing := range []string{"Changes", "View"} {
+		b.mailbox.Intercept(func(method string) error {
+			if method == failing {
+				return errors.New("busy")
+			}
+			return nil
+		})
 		same(t, c.ok("NOOP"))
 	}
-	failing = ""
+	b.mailbox.Intercept(nil)
 	same(t, c.ok("NOOP"), "* 3 EXISTS")
 }
 
@@ -273,7 +272,7 @@ func TestChangesDuringAnUpdate(t *testing.T) {
 	check(t, err)
 	c := b.selected()
 	armed := atomic.Bool{}
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method != "View" || !armed.CompareAndSwap(true, false) {
 			return nil
 		}
@@ -285,7 +284,7 @@ func TestChangesDuringAnUpdate(t *testing.T) {
 		_, _, err = b.mailbox.SetFlags(ctx, f.ID, []mail.UID{3, 5, 6}, mail.AddFlags, []mail.Flag{"late"}, 0)
 		check(t, err)
 		return nil
-	}
+	})
 	b.fill("INBOX", simple(6))
 	armed.Store(true)
 	same(t, c.ok("NOOP"), "* 2 EXPUNGE", "* 5 EXISTS")

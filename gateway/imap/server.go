@@ -142,6 +142,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if again {
 		return errors.New("imap: server runs already")
 	}
+	select {
+	case <-s.stop:
+		return nil // Close has closed the listeners
+	default:
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 

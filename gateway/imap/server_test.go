@@ -130,13 +130,13 @@ func TestRunTakesLeave(t *testing.T) {
 	// One is in the middle of a command, and gets its answer.
 	working := make(chan struct{})
 	release := make(chan struct{})
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "Search" {
 			close(working)
 			<-release
 		}
 		return nil
-	}
+	})
 	busy := b.selected()
 	tag := busy.send("UID SEARCH ALL")
 	<-working
@@ -180,15 +180,15 @@ func TestRunDoesNotWaitForever(t *testing.T) {
 	stuck.send("FETCH 1 BODY[]") // and never read
 	hung := b.selected()
 	begun := make(chan struct{})
-	b.accounts.Before = func(string) error { return nil }
+	b.accounts.Intercept(func(string) error { return nil })
 	release := make(chan struct{})
-	b.mailbox.Before = func(method string) error {
+	b.mailbox.Intercept(func(method string) error {
 		if method == "Search" {
 			close(begun)
 			<-release
 		}
 		return nil
-	}
+	})
 	hung.send("SEARCH ALL")
 	<-begun
 	time.AfterFunc(4*time.Second, func() { close(release) }) // a mailbox must come back in the end
@@ -402,12 +402,12 @@ func TestMailboxErrorsAreToldInWords(t *testing.T) {
 	} {
 		b := start(t)
 		d := b.login()
-		b.mailbox.Before = func(method string) error {
+		b.mailbox.Intercept(func(method string) error {
 			if method == "CreateFolder" {
 				return c.err
 			}
 			return nil
-		}
+		})
 		d.fails(c.want, "CREATE x")
 		d.ok("NOOP")
 	}

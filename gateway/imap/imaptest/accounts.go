@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/peerpost/peerpost/gateway/imap"
 	"github.com/peerpost/peerpost/internal/mail"
@@ -15,8 +16,7 @@ import (
 // Accounts is an imap.Accounts in memory. User names are compared without
 // regard to case.
 type Accounts struct {
-	// Before is called by each Login, when set; its error is the answer.
-	Before func(user string) error
+	intercept atomic.Pointer[func(string) error]
 
 	mu    sync.Mutex
 	users map[string]account
@@ -39,10 +39,13 @@ func (a *Accounts) Add(user, password string, m imap.Mailbox) {
 	a.users[strings.ToLower(user)] = account{password, m}
 }
 
+// Intercept has f called by each Login; its error is the answer. Nil ends this.
+func (a *Accounts) Intercept(f func(user string) error) { a.intercept.Store(&f) }
+
 // Login implements imap.Accounts.
 func (a *Accounts) Login(_ context.Context, user, password string, _ net.Addr) (imap.Mailbox, error) {
-	if a.Before != nil {
-		if err := a.Before(user); err != nil {
+	if f := a.intercept.Load(); f != nil && *f != nil {
+		if err := (*f)(user); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -25,11 +26,9 @@ const maxName = 200
 
 // Mailbox is an imap.Mailbox in memory.
 type Mailbox struct {
-	// Before is called at the start of each method that can fail, with its
-	// name; its error is the answer. It may also wait, or panic.
-	Before func(method string) error
-	// Limit is what MaxMessage returns.
-	Limit int64
+	Limit int64 // what MaxMessage returns; not to be changed in use
+
+	intercept atomic.Pointer[func(string) error]
 
 	mu       sync.RWMutex
 	folders  map[int64]*folder
@@ -82,9 +81,13 @@ func New() *Mailbox {
 	return m
 }
 
+// Intercept has f called at the start of each method that can fail, with its
+// name; its error is the answer. It may also wait, or panic. Nil ends this.
+func (m *Mailbox) Intercept(f func(method string) error) { m.intercept.Store(&f) }
+
 func (m *Mailbox) before(ctx context.Context, method string) error {
-	if m.Before != nil {
-		if err := m.Before(method); err != nil {
+	if f := m.intercept.Load(); f != nil && *f != nil {
+		if err := (*f)(method); err != nil {
 			return err
 		}
 	}
