@@ -41,6 +41,7 @@ type Client struct {
 	cfg  ClientConfig
 	log  *slog.Logger
 	work sync.WaitGroup
+	out  dialer
 }
 
 // FetchKey is one inbox to collect from.
@@ -56,12 +57,14 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{cfg: cfg, log: cfg.Log}
+	return &Client{cfg: cfg, log: cfg.Log, out: dialer{transport: cfg.Dial}}
 }
 
-// Close waits for the puts that go on after Put returned; their contexts should have ended.
+// Close waits for the puts that go on after Put returned, whose contexts should have ended, and for streams that are
+// being ended. It may be called twice.
 func (c *Client) Close() error {
 	c.work.Wait()
+	c.out.ending.Wait()
 	return nil
 }
 
@@ -79,7 +82,7 @@ func (c *Client) nearest(ctx context.Context, inbox identity.Public, n int) ([]p
 // Deliver brings a message straight to a machine of its recipient and returns that machine's storage receipt, which
 // was checked. A *Refusal says why it was not taken.
 func (c *Client) Deliver(ctx context.Context, p peer.ID, m *sealed.Message) (receipt []byte, err error) {
-	conn, err := dial(ctx, c.cfg.Dial, p, DeliverProtocol)
+	conn, err := c.out.dial(ctx, p, DeliverProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("deliver: %w", err)
 	}
@@ -130,7 +133,7 @@ func (c *Client) deleteAt(ctx context.Context, p peer.ID, t *identity.Tombstone,
 		_, err := c.cfg.Local.bury(ctx, t, tombstone, c.cfg.Self)
 		return err
 	}
-	conn, err := dial(ctx, c.cfg.Dial, p, DropProtocol)
+	conn, err := c.out.dial(ctx, p, DropProtocol)
 	if err != nil {
 		return err
 	}

@@ -236,14 +236,6 @@ func (r remoteSource) get(k FetchKey, ids []sealed.ID, room func(uint64) func(),
 	return r.conn.get(r.prover, k, ids, room, item)
 }
 
-func (r remoteSource) end(err error) {
-	if err != nil && !isRefusal(err) {
-		r.abort()
-	} else {
-		r.close()
-	}
-}
-
 // localSource is this node's own holder. It needs no proofs.
 type localSource struct{ h *Holder }
 
@@ -279,7 +271,7 @@ func (c *Client) source(ctx context.Context, p peer.ID) (source, error) {
 	if p == c.cfg.Self && c.cfg.Local != nil {
 		return localSource{c.cfg.Local}, nil
 	}
-	conn, err := dial(ctx, c.cfg.Dial, p, DropProtocol)
+	conn, err := c.out.dial(ctx, p, DropProtocol)
 	if err != nil {
 		return nil, err
 	}

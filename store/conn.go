@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,32 +24,54 @@ const PeerTime = 4 * time.Second
 // hangUpTime is how long the last words to a peer may take.
 const hangUpTime = 2 * time.Second
 
+// dialer opens streams for one asker, and waits for those that are still being ended.
+type dialer struct {
+	transport Transport
+	ending    sync.WaitGroup
+}
+
 // conn is the asking end of a stream. When the context it was opened with ends, whatever is under way ends too.
 type conn struct {
-	s    Stream
-	r    *bufio.Reader
-	peer peer.ID
-	stop func() bool
+	s      Stream
+	r      *bufio.Reader
+	peer   peer.ID
+	stop   func() bool
+	ending *sync.WaitGroup
 }
 
 // dial opens a stream to a peer.
-func dial(ctx context.Context, t Transport, p peer.ID, protocol string) (*conn, error) {
+func (d *dialer) dial(ctx context.Context, p peer.ID, protocol string) (*conn, error) {
 	opening, cancel := context.WithTimeout(ctx, PeerTime)
 	defer cancel()
-	s, err := t.Open(opening, p, protocol)
+	s, err := d.transport.Open(opening, p, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	return &conn{s: s, r: bufio.NewReader(s), peer: p, stop: stop}, nil
+	return &conn{s: s, r: bufio.NewReader(s), peer: p, stop: stop, ending: &d.ending}, nil
 }
 
-// close ends the stream in good order.
+// close ends the stream in good order, without keeping the caller: the stream counts as open until the other side has
+// ended it too, so that its limits and the transport's agree.
 func (c *conn) close() {
 	c.stop()
-	_ = c.s.SetDeadline(time.Now().Add(hangUpTime))
-	if err := c.s.Close(); err != nil {
+	c.ending.Go(func() {
+		_ = c.s.SetDeadline(time.Now().Add(hangUpTime))
+		if c.s.CloseWrite() == nil {
+			if _, err := c.r.ReadByte(); err == io.EOF && c.s.Close() == nil {
+				return
+			}
+		}
 		_ = c.s.Reset()
+	})
+}
+
+// end ends the stream after an error, or after none.
+func (c *conn) end(err error) {
+	if err == nil || isRefusal(err) {
+		c.close()
+	} else {
+		c.abort()
 	}
 }
 

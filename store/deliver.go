@@ -51,7 +51,7 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	l := cfg.Limits.withDefaults()
 	return &Receiver{
 		cfg:    cfg,
-		guests: guests{perPeer: l.StreamsPerPeer, most: l.Streams},
+		guests: newGuests(l.StreamsPerPeer, l.Streams),
 		memory: memory{most: l.BodyMemory},
 	}
 }
@@ -59,7 +59,7 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 // ServeDeliver answers one stream. It returns when the stream has ended, and ends it when ctx does.
 func (r *Receiver) ServeDeliver(ctx context.Context, s Stream, remote peer.ID) {
 	x := newSession(s, remote, r.cfg.Log)
-	leave, refusal := r.guests.enter(remote)
+	leave, refusal := r.guests.enter(ctx, remote)
 	if refusal != nil {
 		x.turnAway(refusal)
 		return

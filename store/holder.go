@@ -44,6 +44,7 @@ type Holder struct {
 	memory  memory
 	views   views
 	upkeep  *upkeep
+	out     dialer
 
 	mu       sync.Mutex
 	watchers map[identity.Public]map[*watcher]bool
@@ -99,11 +100,12 @@ func Open(cfg HolderConfig) (*Holder, error) {
 	h := &Holder{
 		cfg: cfg, limits: l, log: cfg.Log, spool: spool,
 		puts:     newRate(l.PutBurst, l.PutsPerMinute),
-		guests:   guests{perPeer: l.StreamsPerPeer, most: l.Streams},
-		watches:  guests{perPeer: l.WatchesPerPeer, most: l.Streams},
+		guests:   newGuests(l.StreamsPerPeer, l.Streams),
+		watches:  newGuests(l.WatchesPerPeer, l.Streams),
 		memory:   memory{most: l.BodyMemory},
 		watchers: make(map[identity.Public]map[*watcher]bool),
 	}
+	h.out.transport = cfg.Dial
 	h.views.init(cfg.Near)
 	h.upkeep = newUpkeep(h)
 	return h, nil
@@ -150,13 +152,13 @@ func (h *Holder) Status() HolderStatus {
 // Serve answers one stream. It returns when the stream has ended, and ends it when ctx does.
 func (h *Holder) Serve(ctx context.Context, s Stream, remote peer.ID) {
 	x := newSession(s, remote, h.log)
-	leave, refusal := h.guests.enter(remote)
+	leave, refusal := h.guests.enter(ctx, remote)
 	if refusal != nil {
 		h.counts.refused[refusal.Code].Add(1)
 		x.turnAway(refusal)
 		return
 	}
-	v := &visit{holder: h, session: x, leave: sync.OnceFunc(leave)}
+	v := &visit{holder: h, session: x, leave: leave}
 	defer func() { v.leave() }()
 	x.serve(ctx, v.handle)
 }
@@ -440,6 +442,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	defer work.Wait()
 	work.Go(func() { h.expiring(ctx) })
 	h.upkeep.run(ctx)
+	h.out.ending.Wait()
 	return ctx.Err()
 }
 

@@ -333,23 +333,37 @@ func TestEveryLimitHasADefault(t *testing.T) {
 }
 
 func TestGuests(t *testing.T) {
-	g := guests{perPeer: 2, most: 3}
-	leave, err := g.enter("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.enter("a")
-	if _, r := g.enter("a"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "2") {
-		t.Fatalf("third of one peer: %v", r)
-	}
-	g.enter("b")
-	if _, r := g.enter("c"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "3") {
-		t.Fatalf("fourth of all: %v", r)
-	}
-	leave()
-	if _, r := g.enter("c"); r != nil {
-		t.Fatal(r)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(2, 3)
+		leave, err := g.enter(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.enter(t.Context(), "a")
+		if _, r := g.enter(t.Context(), "a"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "2") {
+			t.Fatalf("third of one peer: %v", r)
+		}
+		leaveB, _ := g.enter(t.Context(), "b")
+		if _, r := g.enter(t.Context(), "c"); r == nil || r.Code != CodeStreams || !strings.Contains(r.Text, "3") {
+			t.Fatalf("fourth of all: %v", r)
+		}
+		leave()
+		if _, r := g.enter(t.Context(), "c"); r != nil {
+			t.Fatal(r)
+		}
+		// One that leaves makes room for one that waits; who waits in vain is told so, and not for ever.
+		time.AfterFunc(hangUpTime/2, leaveB)
+		start := time.Now()
+		if _, r := g.enter(t.Context(), "d"); r != nil || time.Since(start) != hangUpTime/2 {
+			t.Fatalf("after %v: %v", time.Since(start), r)
+		}
+		if _, r := g.enter(t.Context(), "d"); r == nil || time.Since(start) != hangUpTime*3/2 {
+			t.Fatalf("after %v: %v", time.Since(start), r)
+		}
+		if g.now() != 3 || len(g.waiting) != 0 {
+			t.Fatalf("%d in, %d wait", g.now(), len(g.waiting))
+		}
+	})
 }
 
 // The times of a body grow with it, and are bounded.

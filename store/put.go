@@ -209,7 +209,7 @@ func (p *placing) offer(ctx context.Context, q peer.ID, o *sealed.Outer) (given,
 	if q == c.cfg.Self && c.cfg.Local != nil {
 		return c.cfg.Local.putLocal(ctx, &sealed.Message{Outer: *o, Body: p.message.Body})
 	}
-	conn, err := dial(ctx, c.cfg.Dial, q, DropProtocol)
+	conn, err := c.out.dial(ctx, q, DropProtocol)
 	if err != nil {
 		return given{}, err
 	}

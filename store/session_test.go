@@ -104,7 +104,7 @@ func visitT(t testing.TB, h *Holder, from peer.ID) *guest {
 	t.Helper()
 	a, b := net.Pipe()
 	g := &guest{t: t, server: pipe{b, new(int), new(int), 0, new(sync.Mutex)}, ended: make(chan struct{})}
-	g.c = &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, peer: h.cfg.Self, stop: func() bool { return true }}
+	g.c = &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, peer: h.cfg.Self, stop: func() bool { return true }, ending: new(sync.WaitGroup)}
 	g.c.r = bufio.NewReader(a)
 	go func() {
 		defer close(g.ended)
@@ -388,7 +388,9 @@ func TestMemoryIsReserved(t *testing.T) {
 		k := newKeys(t)
 		g := visitT(t, h, "peer")
 		m := k.letter(1, 50_000, month())
-		if err := g.put(m, false); err != nil || *g.server.peak != 50_000 || *g.server.memory != 0 {
+		err := g.put(m, false)
+		synctest.Wait()
+		if err != nil || *g.server.peak != 50_000 || *g.server.memory != 0 {
 			t.Fatalf("peak %d, now %d, %v", *g.server.peak, *g.server.memory, err)
 		}
 		want(t, g.put(k.letter(2, 100_001, month()), false), CodeMemory, 100_000)
@@ -398,12 +400,12 @@ func TestMemoryIsReserved(t *testing.T) {
 		defer a.Close()
 		p := pipe{b, new(int), new(int), 10_000, new(sync.Mutex)}
 		go h.Serve(t.Context(), p, "poor")
-		c := &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, r: bufio.NewReader(a), peer: h.cfg.Self, stop: func() bool { return true }}
+		c := &conn{s: pipe{a, new(int), new(int), 0, new(sync.Mutex)}, r: bufio.NewReader(a), peer: h.cfg.Self, stop: func() bool { return true }, ending: new(sync.WaitGroup)}
 		if _, err := c.give(&m.Outer, m.Outer.ID(), false, bodyOf(m)); err != nil {
 			t.Fatal(err) // it is here, so no memory is needed
 		}
 		big := k.letter(3, 10_001, month())
-		_, err := c.give(&big.Outer, big.Outer.ID(), false, bodyOf(big))
+		_, err = c.give(&big.Outer, big.Outer.ID(), false, bodyOf(big))
 		want(t, err, CodeMemory, 10_001)
 	})
 }
@@ -856,9 +858,11 @@ func TestViews(t *testing.T) {
 			})
 		}
 		synctest.Wait()
+		near.mu.Lock()
 		if near.now != lookups {
 			t.Errorf("%d lookups at once", near.now)
 		}
+		near.mu.Unlock()
 		start := time.Now()
 		work.Wait()
 		if took := time.Since(start); took > 2*lookTime {

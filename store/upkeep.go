@@ -315,17 +315,11 @@ func (u *upkeep) again(inbox identity.Public, moved bool) {
 // visit compares inboxes with one other holder and brings it what it lacks.
 func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Public) (err error) {
 	h := u.h
-	c, err := dial(ctx, h.cfg.Dial, p, DropProtocol)
+	c, err := h.out.dial(ctx, p, DropProtocol)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err == nil || isRefusal(err) {
-			c.close()
-		} else {
-			c.abort()
-		}
-	}()
+	defer func() { c.end(err) }()
 	for chunk := range slices.Chunk(inboxes, MaxInboxes) {
 		q := &digestRequest{}
 		for _, in := range chunk {
@@ -500,11 +494,11 @@ func (u *upkeep) rescue(ctx context.Context, inbox identity.Public, peers []peer
 }
 
 func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Public) (whole bool, err error) {
-	c, err := dial(ctx, u.h.cfg.Dial, p, DropProtocol)
+	c, err := u.h.out.dial(ctx, p, DropProtocol)
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
+	defer func() { c.end(err) }()
 	items, more := u.h.spool.list(inbox, sealed.ID{}, rescueBatch)
 	for _, i := range items {
 		if _, err := u.push(ctx, c, inbox, i.ID, false); err != nil {

@@ -51,7 +51,7 @@ func (c *Client) watch(ctx context.Context, holder peer.ID, keys []FetchKey, not
 	if holder == c.cfg.Self && c.cfg.Local != nil {
 		return c.cfg.Local.watchLocal(ctx, keys, notice)
 	}
-	conn, err := dial(ctx, c.cfg.Dial, holder, DropProtocol)
+	conn, err := c.out.dial(ctx, holder, DropProtocol)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (v *visit) watch(ctx context.Context, q *watchRequest) error {
 		}
 		inboxes = append(inboxes, access.Inbox)
 	}
-	leave, refusal := h.watches.enter(x.remote)
+	leave, refusal := h.watches.enter(ctx, x.remote)
 	if refusal != nil {
 		return refusal
 	}
