@@ -22,4 +22,16 @@
 // library flushes one by one, gives every write its own deadline, takes leave
 // with a BYE, and drops whoever speaks HTTP. It also amends a few lines of the
 // library's own making; see guard.go.
+//
+// # Known limits
+//
+// These are the library's, and cannot be mended from here:
+//   - an empty line between two commands ends the connection, and so does a
+//     command before login that it does not know (ID, for one);
+//   - SEARCH forgets SMALLER when a date or LARGER comes after it;
+//   - LSUB with "%" does not show a folder that is not subscribed and has
+//     subscribed ones below it;
+//   - a client that enables UTF8=ACCEPT, though it is not offered, must go on
+//     writing "&-" for "&" in folder names;
+//   - ENVELOPE shows the date in one form, BODYSTRUCTURE no Content-MD5.
 package imap

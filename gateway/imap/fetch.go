@@ -66,9 +66,10 @@ type fetch struct {
 	w       *imapserver.FetchWriter
 	options *imap.FetchOptions
 
-	parts  bool // something beside UID and FLAGS is wanted
-	seen   bool // what is fetched becomes \Seen
-	unread int  // messages that could not be read
+	parts  bool      // something beside UID and FLAGS is wanted
+	want   mail.Want // of the index
+	seen   bool      // what is fetched becomes \Seen
+	unread int       // messages that could not be read
 
 	flags    []imap.Flag // scratch
 	describe describer
@@ -90,7 +91,12 @@ func (f *fetch) check() error {
 		if !b.Peek && !f.v.readOnly {
 			f.seen = true
 		}
+		if !isWhole(b) {
+			f.want.Structure = true
+		}
 	}
+	f.want.Envelope = o.Envelope
+	f.want.Structure = f.want.Structure || o.BodyStructure != nil
 	f.parts = o.InternalDate || o.RFC822Size || o.Envelope || o.BodyStructure != nil || len(o.BodySection) > 0
 	return nil
 }
@@ -165,9 +171,8 @@ type loaded struct {
 // load gets the messages of the first UIDs, and returns the others.
 func (f *fetch) load(ctx context.Context, uids []mail.UID) (list []*mail.Message, rest []mail.UID, err error) {
 	n := min(len(uids), fetchBatch)
-	want := mail.Want{Envelope: f.options.Envelope, Structure: f.options.BodyStructure != nil || len(f.options.BodySection) > 0}
 	weight := 0
-	err = f.mailbox.Messages(ctx, f.v.id, uids[:n], want, func(m *mail.Message) error {
+	err = f.mailbox.Messages(ctx, f.v.id, uids[:n], f.want, func(m *mail.Message) error {
 		if weight >= fetchWeight {
 			return errFull
 		}
@@ -352,7 +357,7 @@ func (f *fetch) section(r *imapserver.FetchResponseWriter, sec section, body io.
 // locate finds the bytes that a BODY[...] asks for. What is not there is empty.
 func locate(item *imap.FetchItemBodySection, m *mail.Message, body mail.Body) (section, error) {
 	sec := section{item: item}
-	if len(item.Part) == 0 && item.Specifier == imap.PartSpecifierNone {
+	if isWhole(item) {
 		sec.at = mime.Range{End: body.Size()}
 	} else if m.Structure != nil {
 		r, ok := mime.Section(m.Structure, item.Part, specifier(item.Specifier))
@@ -383,6 +388,11 @@ func locate(item *imap.FetchItemBodySection, m *mail.Message, body mail.Body) (s
 		sec.at = partial(sec.at, item.Partial)
 	}
 	return sec, nil
+}
+
+// isWhole reports whether an item is BODY[]: all of the message, whatever its structure.
+func isWhole(item *imap.FetchItemBodySection) bool {
+	return len(item.Part) == 0 && item.Specifier == imap.PartSpecifierNone
 }
 
 // partial cuts a range to what <offset.size> asks for. Both come from the
