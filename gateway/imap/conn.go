@@ -85,15 +85,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	if !c.session {
 		q, fatal = c.amend(p)
 	}
-	err := c.write(q)
-	if err == nil && fatal {
-		c.write([]byte("* BYE Literal was refused\r\n"))
-		err = c.flush()
-		c.fail(errDesync)
-		err = errDesync
-	}
-	if err != nil {
+	if err := c.write(q); err != nil {
 		return 0, err
+	}
+	if fatal {
+		c.write([]byte("* BYE Literal was refused\r\n"))
+		c.flush()
+		c.fail(errDesync)
+		return 0, errDesync
 	}
 	return len(p), nil
 }

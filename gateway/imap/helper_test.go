@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -314,9 +313,6 @@ func many(n int) (list []string) {
 	}
 	return list
 }
-
-// tlsClient speaks TLS over a connection.
-func tlsClient(c net.Conn, config *tls.Config) net.Conn { return tls.Client(c, config) }
 
 // containsLine reports whether one of the lines holds a text.
 func containsLine(lines []string, part string) bool {
