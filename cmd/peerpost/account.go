@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -113,7 +114,7 @@ func (m *Main) words(ctx context.Context, file, passwordFile string) (string, er
 	text, ok := "", true
 	var err error
 	if file != "" {
-		err = m.reading(file, func(in io.Reader) error {
+		err = m.reading(ctx, file, maxSecret, func(in io.Reader) error {
 			b, err := io.ReadAll(in)
 			text = string(b)
 			return err
@@ -141,7 +142,7 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Words: words}
 	if n.passwordFile != "" {
 		var err error
-		if a.Password, err = m.readSecret(n.passwordFile); err != nil {
+		if a.Password, err = m.readSecret(ctx, n.passwordFile); err != nil {
 			return err
 		}
 	}
@@ -191,11 +192,14 @@ They are shown this once. Who has them has the address; without them a lost disk
 is a lost address.
 
 `)
-		for i, w := range strings.Fields(a.Words) {
-			fmt.Fprintf(&b, "  %2d. %-10s", i+1, line(w))
-			if i%wordsPerLine == wordsPerLine-1 {
-				b.WriteString("\n")
+		i := 0
+		for row := range slices.Chunk(strings.Fields(a.Words), wordsPerLine) {
+			var cells strings.Builder
+			for _, w := range row {
+				i++
+				fmt.Fprintf(&cells, "  %2d. %-10s", i, line(w))
 			}
+			b.WriteString(strings.TrimRight(cells.String(), " ") + "\n")
 		}
 	}
 	b.WriteString("\n")

@@ -264,7 +264,9 @@ func TestKill(t *testing.T) {
 				mu.Unlock()
 			}
 		}
+		mu.Lock()
 		t.Logf("round %d: %d messages tried", round+1, len(accepted))
+		mu.Unlock()
 	}
 	stop()
 	load.Wait()

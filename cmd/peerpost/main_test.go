@@ -319,6 +319,26 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// A command that waits for its input can be interrupted.
+func TestInterrupted(t *testing.T) {
+	for _, args := range [][]string{{"send", "--to", "x"}, {"init", "--account", "ada", "--password-file", "-"}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, w := io.Pipe()
+		var errs bytes.Buffer
+		m := Main{Stdin: in, Stdout: io.Discard, Stderr: &errs, Nodes: &fakeNodes{}}
+		done := make(chan int)
+		go func() { done <- m.Run(ctx, append(args, "--home", t.TempDir())) }()
+		if _, err := w.Write([]byte("x")); err != nil { // it reads
+			t.Fatal(err)
+		}
+		cancel()
+		if code := <-done; code != ExitInterrupt || errs.String() != "peerpost: interrupted\n" {
+			t.Errorf("%v: %d %q", args, code, errs.String())
+		}
+		w.Close()
+	}
+}
+
 func TestWatch(t *testing.T) {
 	nodes := &fakeNodes{}
 	home := up(t, nodes)

@@ -26,7 +26,7 @@ is made and printed this once, unless it was given.`,
 			given := ""
 			if newFile != "" {
 				var err error
-				if given, err = m.readSecret(newFile); err != nil {
+				if given, err = m.readSecret(cmd.Context(), newFile); err != nil {
 					return err
 				}
 			}

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline is how long a waitfor of a script may last.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // The stories in testdata run the real command with real nodes on loopback.
 // Beside the verbs of testscript they have their own:

@@ -24,9 +24,9 @@ const maxSecret = 4096
 
 // readSecret reads a password: the first line of a file ("-" is standard
 // input), without its end.
-func (m *Main) readSecret(file string) (string, error) {
+func (m *Main) readSecret(ctx context.Context, file string) (string, error) {
 	var s string
-	err := m.reading(file, func(in io.Reader) (err error) {
+	err := m.reading(ctx, file, maxSecret, func(in io.Reader) (err error) {
 		s, err = firstLine(in)
 		return err
 	})
@@ -34,8 +34,9 @@ func (m *Main) readSecret(file string) (string, error) {
 }
 
 // reading calls read for a file ("-" is standard input), of which it sees no
-// more than a secret's length.
-func (m *Main) reading(file string, read func(io.Reader) error) error {
+// more than so many bytes. When ctx ends first, what waits for input is left
+// to the end of the process.
+func (m *Main) reading(ctx context.Context, file string, limit int64, read func(io.Reader) error) error {
 	in, name := m.Stdin, "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
@@ -45,10 +46,17 @@ func (m *Main) reading(file string, read func(io.Reader) error) error {
 		defer f.Close()
 		in, name = f, file
 	}
-	if err := read(io.LimitReader(in, maxSecret)); err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
+	done := make(chan error, 1)
+	go func() { done <- read(io.LimitReader(in, limit)) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
 }
 
 func firstLine(in io.Reader) (string, error) {
@@ -111,7 +119,7 @@ func (m *Main) ask(ctx context.Context, prompt string, secret bool) (answer stri
 // terminal.
 func (m *Main) unlocked(ctx context.Context, c *control.Client, account, passwordFile string, f func() error) error {
 	if passwordFile != "" {
-		password, err := m.readSecret(passwordFile)
+		password, err := m.readSecret(ctx, passwordFile)
 		if err != nil {
 			return err
 		}

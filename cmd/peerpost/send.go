@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +34,7 @@ outbox" knows it by.`,
 				return usage(errors.New("a message given with --raw has its own subject"))
 			}
 			var err error
-			if message.Body, err = m.readMessage(file); err != nil {
+			if message.Body, err = m.readMessage(cmd.Context(), file); err != nil {
 				return err
 			}
 			c, err := m.dial(cmd.Context())
@@ -69,21 +69,17 @@ outbox" knows it by.`,
 }
 
 // readMessage reads the text of a message ("-" is standard input).
-func (m *Main) readMessage(file string) ([]byte, error) {
-	in := m.Stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	} else if _, ok := terminal(in); ok {
+func (m *Main) readMessage(ctx context.Context, file string) ([]byte, error) {
+	if _, ok := terminal(m.Stdin); ok && file == "-" {
 		fmt.Fprintln(m.Stderr, "Write the text; end with Ctrl-D on a line of its own.")
 	}
-	b, err := io.ReadAll(io.LimitReader(in, control.MaxMessage+1))
+	var b []byte
+	err := m.reading(ctx, file, control.MaxMessage+1, func(in io.Reader) (err error) {
+		b, err = io.ReadAll(in)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the message: %w", err)
+		return nil, err
 	}
 	if len(b) > control.MaxMessage {
 		return nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("the message is larger than %d MiB", control.MaxMessage>>20), Hint: "send it in parts"}
