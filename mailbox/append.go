@@ -19,8 +19,14 @@ func (m *Mailbox) Append(ctx context.Context, id int64, r io.Reader, size int64,
 	if err != nil {
 		return 0, err
 	}
-	if m.room(id) == nil {
+	room := m.room(id)
+	if room == nil {
 		return 0, mail.ErrNoFolder
+	}
+	if f := room.now(); f != nil && f.role == mail.Sent {
+		if err := m.settleAccepts(ctx); err != nil { // this may be a copy of one
+			return 0, err
+		}
 	}
 	in, err := m.take(ctx, r, size)
 	if err != nil {

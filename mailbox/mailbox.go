@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ type Mailbox struct {
 	maxMessage int64
 	log        *slog.Logger
 
-	journal *journal.Log
+	journal journalLog
 	writer  *writer
 	readers *readers
 	flags   *flagSets
@@ -76,8 +77,18 @@ func Open(ctx context.Context, cfg Config) (*Mailbox, error) { return open(ctx, 
 
 // options are what tests change.
 type options struct {
-	vfs         string // of the index
-	segmentSize int64  // of the journal
+	vfs     string                        // of the index
+	journal func(*journal.Log) journalLog // wraps the journal
+}
+
+// journalLog is what is asked of the journal.
+type journalLog interface {
+	Append(ctx context.Context, header, body []byte) (journal.Ref, error)
+	Read(ref journal.Ref) (header, body []byte, err error)
+	Free(ref journal.Ref)
+	Records() iter.Seq2[journal.Ref, []byte]
+	Status() journal.Status
+	Close() error
 }
 
 func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
@@ -120,8 +131,13 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	if err := migrate(conn, migrations); err != nil {
 		return nil, err
 	}
-	if m.journal, err = journal.Open(filepath.Join(m.dir, journalDir), journal.Options{SegmentSize: o.segmentSize, Log: m.log}); err != nil {
+	log, err := journal.Open(filepath.Join(m.dir, journalDir), journal.Options{Log: m.log})
+	if err != nil {
 		return nil, err
+	}
+	m.journal = log
+	if o.journal != nil {
+		m.journal = o.journal(log)
 	}
 	if err := m.load(ctx); err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ func tcheck(t testing.TB, err error) {
 	}
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 // testLog shows what a mailbox logs in the test's output.
 func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
