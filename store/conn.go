@@ -149,7 +149,8 @@ func checkReceipt(p peer.ID, receipt []byte, o *sealed.Outer, id sealed.ID) erro
 type given struct {
 	receipt   []byte
 	tombstone *identity.Tombstone
-	sent      bool // the body was sent
+	blob      []byte // of the tombstone
+	sent      bool   // the body was sent
 }
 
 // give offers a message and sends its body when it is wanted. body is asked for only then.
@@ -189,7 +190,7 @@ func (c *conn) give(o *sealed.Outer, id sealed.ID, upkeep bool, body func() (io.
 		if !o.DeletedBy(t) {
 			return given{}, errors.New("tombstone is for another message")
 		}
-		g.tombstone = t
+		g.tombstone, g.blob = t, a.Tombstone
 		return g, nil
 	}
 	if err := checkReceipt(c.peer, a.Receipt, o, id); err != nil {

@@ -130,7 +130,7 @@ type deleteAnswer struct {
 
 type digestAnswer struct {
 	Refused *Refusal      `cbor:"1,keyasint,omitempty"`
-	Results []digestState `cbor:"2,keyasint,omitempty"` // in the order of the request
+	Results []digestState `cbor:"2,keyasint,omitempty"` // one byte for each inbox, in the order of the request
 }
 
 type digestState uint8

@@ -436,7 +436,7 @@ func (h *Holder) bury(ctx context.Context, t *identity.Tombstone, blob []byte, f
 	return deleted, err
 }
 
-// Run drops what expires and does the upkeep, until ctx ends.
+// Run drops what expires, gives its space back and does the upkeep, until ctx ends.
 func (h *Holder) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -458,6 +458,9 @@ func (h *Holder) expiring(ctx context.Context) {
 			h.log.Error("spool expiry failed", "error", err)
 		}
 		h.counts.expired.Add(uint64(n))
+		if err := h.spool.compact(ctx); err != nil && ctx.Err() == nil {
+			h.log.Error("spool compaction failed", "error", err)
+		}
 		h.puts.sweep(time.Now())
 		h.views.sweep(time.Now())
 		select {

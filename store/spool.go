@@ -342,10 +342,10 @@ func (s *spool) drop(id sealed.ID, e *entry) func() {
 	}
 	s.charge(b, from, -e.cost(), -1)
 	s.tidy(b)
-	log := s.days[e.expiry]
+	log, ref := s.days[e.expiry], e.ref
 	return func() {
 		if log != nil {
-			log.Free(e.ref)
+			log.Free(ref)
 		}
 		if e.large {
 			s.removeLarge(e, id)
@@ -692,12 +692,19 @@ func (s *spool) open(key identity.Public, id sealed.ID) (*held, error) {
 		return nil, errMissing
 	}
 	e := b.entries[id]
-	log := s.days[e.expiry]
+	log, ref := s.days[e.expiry], e.ref
 	s.mu.Unlock()
 	if log == nil {
 		return nil, errMissing
 	}
-	header, body, err := log.Read(e.ref)
+	header, body, err := log.Read(ref)
+	if errors.Is(err, journal.ErrNotFound) {
+		// It may have been moved just now.
+		s.mu.Lock()
+		ref = e.ref
+		s.mu.Unlock()
+		header, body, err = log.Read(ref)
+	}
 	var m meta
 	if err == nil {
 		err = wire.Unmarshal(header, &m)
@@ -837,6 +844,90 @@ func (s *spool) expire(now time.Time) (messages int, err error) {
 	}
 	s.expireGraves(now)
 	return messages, err
+}
+
+// sparse is the part of a segment that may be dead before the rest is moved, so that a few messages that nobody
+// collects do not keep the space of the many that were.
+const sparse = 0.3
+
+// compact moves messages out of segments of which little is left. A crash on the way leaves a message twice, which
+// the next open mends.
+func (s *spool) compact(ctx context.Context) error {
+	type place struct {
+		day     identity.Day
+		segment uint32
+	}
+	s.mu.Lock()
+	days := make(map[identity.Day]*journal.Log, len(s.days))
+	for d, log := range s.days {
+		days[d] = log
+	}
+	s.mu.Unlock()
+	old := make(map[place]bool)
+	for d, log := range days {
+		for _, n := range log.Sparse(sparse) {
+			old[place{d, n}] = true
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	type moving struct {
+		id sealed.ID
+		e  *entry
+	}
+	var list []moving
+	s.mu.Lock()
+	for _, b := range s.inboxes {
+		for id, e := range b.entries {
+			if old[place{e.expiry, e.ref.Segment}] {
+				list = append(list, moving{id, e})
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, m := range list {
+		if err := s.move(ctx, days[m.e.expiry], m.id, m.e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move writes a message's record anew and frees the old one.
+func (s *spool) move(ctx context.Context, log *journal.Log, id sealed.ID, e *entry) error {
+	defer s.touch(id)()
+	s.mu.Lock()
+	from := e.ref
+	s.mu.Unlock()
+	header, body, err := log.Read(from)
+	if errors.Is(err, journal.ErrNotFound) || errors.Is(err, journal.ErrClosed) {
+		return nil
+	}
+	if errors.Is(err, journal.ErrDamaged) {
+		s.forget(e.inbox.key, id, e, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	to, err := log.Append(ctx, header, body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	b := s.inboxes[e.inbox.key]
+	here := b != nil && b.entries[id] == e
+	if here {
+		e.ref = to
+	}
+	s.mu.Unlock()
+	if here {
+		log.Free(from)
+	} else {
+		log.Free(to)
+	}
+	return nil
 }
 
 func (s *spool) removeDay(d identity.Day) error {

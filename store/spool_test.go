@@ -422,6 +422,47 @@ func TestSpoolExpiry(t *testing.T) {
 	})
 }
 
+// What was collected gives its space back although a few messages beside it were not.
+func TestSpoolCompact(t *testing.T) {
+	dir := t.TempDir()
+	s := spoolAt(t, dir, 1<<30, free(Limits{PeerShare: 1}))
+	k := newKeys(t)
+	var all []*sealed.Message
+	for i := range 300 {
+		m := k.letter(i, 200_000, month())
+		all = append(all, m)
+		storeT(t, s, m, "peer")
+	}
+	var gone, kept []*sealed.Message
+	for i, m := range all {
+		if i%20 == 0 {
+			kept = append(kept, m)
+		} else {
+			gone = append(gone, m)
+		}
+	}
+	before := len(segments(t, s.dayDir(month())))
+	buryT(t, s, k, "owner", gone...)
+	if err := s.compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range kept {
+		readT(t, s, m)
+	}
+	books := s.books()
+	s.close()
+	if after := len(segments(t, s.dayDir(month()))); before < 4 || after > 1 {
+		t.Fatalf("%d segments of %d remain", after, before)
+	}
+	s = spoolAt(t, dir, 1<<30, free(Limits{PeerShare: 1}))
+	if got := s.books(); got != books {
+		t.Fatalf("%s\n%s", books, got)
+	}
+	for _, m := range kept {
+		readT(t, s, m)
+	}
+}
+
 // A message id covers the expiry and the inbox, so nothing that is put again can displace a message.
 func TestPutAgainWithOtherExpiry(t *testing.T) {
 	s := spoolAt(t, t.TempDir(), 1<<30, free(Limits{}))

@@ -26,8 +26,10 @@ const (
 	// ten thousand inboxes a third of the time is left.
 	upkeepBatch = 16
 	upkeepPace  = time.Second
-	// upkeepVisits is how many other holders are visited at once.
-	upkeepVisits = 4
+	// upkeepRounds is how many batches are under way at once, so that a slow holder does not keep the other inboxes
+	// waiting, and upkeepVisits how many other holders are visited at once.
+	upkeepRounds = 4
+	upkeepVisits = 8
 	// nudgeEvery is how often others can bring the turn of an inbox forward.
 	nudgeEvery = 5 * time.Minute
 	// shunnedEvery is how soon another holder that does not know this node as near is asked again, and shunnedTurns
@@ -62,17 +64,20 @@ type UpkeepStatus struct {
 // upkeep keeps the drops complete of which this holder has messages. Each inbox has its turn every UpkeepEvery, at a
 // time of its own, so that a holder of many inboxes works evenly.
 type upkeep struct {
-	h    *Holder
-	pace pace
-	wake chan struct{}
+	h      *Holder
+	pace   pace
+	wake   chan struct{}
+	visits chan struct{} // those under way
 
-	mu    sync.Mutex
-	turns map[identity.Public]*turn
+	mu     sync.Mutex
+	turns  map[identity.Public]*turn
+	rounds int // under way
 }
 
 // turn is when an inbox is looked at next.
 type turn struct {
 	next    time.Time
+	busy    bool      // it is its turn
 	regular time.Time // when it would be without a change or a nudge
 	moved   bool      // next is early because neighbours changed: only new holders are visited
 	ten     []peer.ID // the nearest at the last turn, without this node
@@ -84,7 +89,7 @@ type turn struct {
 func newUpkeep(h *Holder) *upkeep {
 	return &upkeep{
 		h: h, pace: pace{perSecond: h.limits.UpkeepRate},
-		wake: make(chan struct{}, 1), turns: make(map[identity.Public]*turn),
+		wake: make(chan struct{}, 1), visits: make(chan struct{}, upkeepVisits), turns: make(map[identity.Public]*turn),
 	}
 }
 
@@ -124,6 +129,8 @@ func (u *upkeep) poke() {
 // run gives the inboxes their turns until ctx ends.
 func (u *upkeep) run(ctx context.Context) {
 	u.begin(time.Now())
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
 	var changed time.Time // when a change is dealt with; zero means that there was none
 	for {
 		now := time.Now()
@@ -133,7 +140,10 @@ func (u *upkeep) run(ctx context.Context) {
 		}
 		batch, next := u.take(now)
 		if len(batch) > 0 {
-			u.round(ctx, batch)
+			rounds.Go(func() {
+				u.round(ctx, batch)
+				u.done(batch)
+			})
 			next = now.Add(upkeepPace)
 		}
 		if !changed.IsZero() && changed.Before(next) {
@@ -201,7 +211,13 @@ func (u *upkeep) take(now time.Time) (batch []job, next time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	next = now.Add(UpkeepEvery)
+	if u.rounds >= upkeepRounds {
+		return nil, next // the end of one wakes
+	}
 	for k, t := range u.turns {
+		if t.busy {
+			continue
+		}
 		if t.next.After(now) || len(batch) == upkeepBatch {
 			if t.next.Before(next) {
 				next = t.next
@@ -217,9 +233,25 @@ func (u *upkeep) take(now time.Time) (batch []job, next time.Time) {
 			t.regular = now.Add(jitter(UpkeepEvery))
 			t.last = now
 		}
-		t.next, t.moved = t.regular, false
+		t.next, t.moved, t.busy = t.regular, false, true
+	}
+	if len(batch) > 0 {
+		u.rounds++
 	}
 	return batch, next
+}
+
+// done ends the turns of a batch.
+func (u *upkeep) done(batch []job) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rounds--
+	for _, j := range batch {
+		if t := u.turns[j.inbox]; t != nil {
+			t.busy = false
+		}
+	}
+	u.poke()
 }
 
 // round finds the holders of each inbox and visits them, each once for all the inboxes.
@@ -237,11 +269,14 @@ func (u *upkeep) round(ctx context.Context, batch []job) {
 		})
 	}
 	work.Wait()
-	slots := make(chan struct{}, upkeepVisits)
 	for p, inboxes := range visits {
 		work.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+			select {
+			case u.visits <- struct{}{}:
+				defer func() { <-u.visits }()
+			case <-ctx.Done():
+				return
+			}
 			if err := u.visit(ctx, p, inboxes); err != nil && ctx.Err() == nil {
 				u.h.counts.failed.Add(1)
 				u.h.log.Debug("upkeep visit failed", "peer", p, "error", err)
@@ -367,19 +402,15 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) e
 			if t.Inbox != inbox || t.Delete != page.Delete {
 				return errors.New("tombstone is for another inbox")
 			}
-			n, err := h.bury(ctx, t, blob, "")
-			if err != nil {
+			if err := h.learn(ctx, t, blob); err != nil {
 				return err
-			}
-			if n > 0 {
-				h.counts.learned.Add(1)
 			}
 		}
 		for _, place := range a.Lacks {
 			if place >= uint64(len(page.Items)) {
 				return errors.New("answer lacks what was not offered")
 			}
-			if _, err := u.push(ctx, c, inbox, page.Items[place].ID, true); err != nil {
+			if err := u.push(ctx, c, inbox, page.Items[place].ID, true); err != nil {
 				if r := new(Refusal); errors.As(err, &r) && r.Code != CodeInternal && r.Code != CodeMemory {
 					return nil // it has no room for this inbox
 				}
@@ -390,36 +421,37 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) e
 	return nil
 }
 
-// push brings one message to another holder, within the byte budget. It tells whether the other has it now.
-func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Public, id sealed.ID, expected bool) (bool, error) {
+// push brings one message to another holder, within the byte budget. What the other
+// does not want is none of its errors.
+func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Public, id sealed.ID, expected bool) error {
 	h := u.h
 	m, err := h.spool.open(inbox, id)
 	if errors.Is(err, errMissing) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer m.body.Close()
 	o, err := sealed.ParseOuter(m.outer)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := u.afford(ctx, int(m.size)); err != nil {
-		return false, err
+		return err
 	}
 	g, err := c.give(&o, id, expected, func() (io.ReadCloser, error) { return io.NopCloser(m.body), nil })
 	if r := new(Refusal); errors.As(err, &r) {
 		switch r.Code {
 		case CodeHash:
 			u.doubt(inbox, id, &o)
-			return false, nil
+			return nil
 		case CodeUnexpected, CodeExpiry:
-			return false, nil
+			return nil
 		}
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	if g.sent {
 		if expected {
@@ -429,7 +461,19 @@ func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Public, id se
 		}
 		h.counts.pushedBytes.Add(uint64(m.size))
 	}
-	return g.receipt != nil, nil
+	if g.tombstone != nil {
+		return h.learn(ctx, g.tombstone, g.blob)
+	}
+	return nil
+}
+
+// learn takes a tombstone that another holder told.
+func (h *Holder) learn(ctx context.Context, t *identity.Tombstone, blob []byte) error {
+	n, err := h.bury(ctx, t, blob, "")
+	if n > 0 {
+		h.counts.learned.Add(1)
+	}
+	return err
 }
 
 // errBudget says that the byte budget is used up for the moment.
@@ -501,7 +545,7 @@ func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Public)
 	defer func() { c.end(err) }()
 	items, more := u.h.spool.list(inbox, sealed.ID{}, rescueBatch)
 	for _, i := range items {
-		if _, err := u.push(ctx, c, inbox, i.ID, false); err != nil {
+		if err := u.push(ctx, c, inbox, i.ID, false); err != nil {
 			return false, err
 		}
 	}

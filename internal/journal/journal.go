@@ -574,6 +574,25 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
 	return true
 }
 
+// Sparse lists the segments that take no further record and of which at most that part is live, the emptiest first.
+// Their owner may append those records anew and free the old ones, so that the segments can go.
+func (l *Log) Sparse(part float64) []uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sparse []*segment
+	for _, s := range l.segments {
+		if s.full && s.file == nil && s.live > 0 && float64(s.liveBytes) <= part*float64(s.end) {
+			sparse = append(sparse, s)
+		}
+	}
+	slices.SortFunc(sparse, func(a, b *segment) int { return cmp.Compare(a.liveBytes, b.liveBytes) })
+	var numbers []uint32
+	for _, s := range sparse {
+		numbers = append(numbers, s.number)
+	}
+	return numbers
+}
+
 // Damage lists what Open found unreadable.
 func (l *Log) Damage() []Damage {
 	return slices.Clone(l.damage)

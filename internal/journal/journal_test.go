@@ -312,6 +312,42 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// Segments of which little is left are named, so that their owner can move it.
+func TestSparse(t *testing.T) {
+	dir := t.TempDir()
+	l := openT(t, dir, small)
+	var refs []Ref
+	for i := range 40 {
+		refs = append(refs, appendT(t, l, fmt.Sprint(i), bodyOf(i, 1000)))
+	}
+	if got := l.Sparse(0.3); len(got) != 0 {
+		t.Fatalf("sparse %v", got)
+	}
+	for i, r := range refs {
+		if r.Segment <= 3 && i%7 != 0 && !(r.Segment == 2 && i%7 < 3) {
+			l.Free(r)
+		}
+	}
+	got := l.Sparse(0.3)
+	if !slices.Equal(got, []uint32{1, 3}) && !slices.Equal(got, []uint32{3, 1}) {
+		t.Fatalf("sparse %v", got)
+	}
+	for _, r := range refs {
+		if slices.Contains(got, r.Segment) {
+			if h, b, err := l.Read(r); err == nil {
+				appendT(t, l, string(h), b)
+				l.Free(r)
+			}
+		}
+	}
+	l.Close()
+	for _, f := range files(t, dir, segmentSuffix) {
+		if n, _, _ := parseName(filepath.Base(f)); slices.Contains(got, n) {
+			t.Fatalf("segment %d is still there", n)
+		}
+	}
+}
+
 // Numbers are not used twice, so that a Ref kept elsewhere never names another record.
 func TestRefsAreUnique(t *testing.T) {
 	dir := t.TempDir()
