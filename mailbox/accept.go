@@ -292,9 +292,6 @@ func (m *Mailbox) indexAccepts() {
 	defer m.end()
 	q := &m.accepts
 	for {
-		if m.indexWaiting(context.Background()) {
-			continue
-		}
 		q.mu.Lock()
 		if len(q.waiting) == 0 {
 			q.busy = false
@@ -302,6 +299,9 @@ func (m *Mailbox) indexAccepts() {
 			return
 		}
 		q.mu.Unlock()
+		if m.indexWaiting(context.Background()) {
+			continue
+		}
 		t := time.NewTimer(acceptRetry)
 		select {
 		case <-t.C:

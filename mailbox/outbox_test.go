@@ -245,6 +245,7 @@ func TestSentCopyOnce(t *testing.T) {
 		}
 		// A copy that was deleted is no copy.
 		accept(t, m, text("gone", ""), outTo(3, "anna"))
+		tcheck(t, m.settleAccepts(t.Context()))
 		_, err = m.Move(t.Context(), sent.ID, []mail.UID{4}, "Trash")
 		tcheck(t, err)
 		if uid := put(t, m, sent.ID, text("gone", "")); uid != 5 {
