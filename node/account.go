@@ -13,6 +13,7 @@ import (
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/courier"
+	"github.com/peerpost/peerpost/store"
 )
 
 var (
@@ -45,6 +46,8 @@ type account struct {
 	group     *sync.WaitGroup
 	unlocked  chan struct{} // closed by unlock
 	record    []byte        // as last published
+	keys      map[identity.Public]inbox
+	keysOf    identity.Epoch // the week of keys
 	collected time.Time     // start of the last whole round of collection
 	tombs     map[identity.Public][]identity.TombstoneItem
 }
@@ -161,8 +164,8 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 		return o, nil
 	}
 	if keys.Roll(time.Now()) {
-		if err := a.vault.Save(keys); err != nil {
-			return nil, fmt.Errorf("save the keys: %w", err)
+		if err := a.save(keys); err != nil {
+			return nil, err
 		}
 	}
 	box, err := mailbox.Open(ctx, mailbox.Config{Dir: a.dir + "/mailbox", Keys: keys, Log: a.log})
@@ -187,17 +190,43 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 	return o, nil
 }
 
-// inboxes lists the inboxes of the account with the keys to fetch from them.
-func (a *account) inboxes(now time.Time) []identity.FetchKey { return a.vault.FetchKeys(now) }
+// inbox is one inbox of the account with the key to fetch from it.
+type inbox struct {
+	epoch    identity.Epoch
+	fallback bool
+	key      store.FetchKey
+}
+
+// inboxes lists the inboxes of the account around now. Making the keys costs a
+// third of a millisecond, so they are kept for the week.
+func (a *account) inboxes(now time.Time) map[identity.Public]inbox {
+	week := identity.EpochAt(now)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.keys == nil || a.keysOf != week {
+		a.keys, a.keysOf = make(map[identity.Public]inbox), week
+		for _, k := range a.vault.FetchKeys(now) {
+			a.keys[k.Inbox()] = inbox{k.Epoch, k.Fallback, store.FetchKey{Inbox: k.Inbox(), Key: k.Key}}
+		}
+	}
+	return a.keys
+}
+
+// save writes the keys, which may have brought new inboxes.
+func (a *account) save(keys *identity.Keyring) error {
+	if err := a.vault.Save(keys); err != nil {
+		return fmt.Errorf("save the keys: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys = nil
+	return nil
+}
 
 // owns says whether an inbox is the account's.
 func (a *account) owns(inbox identity.Public, now time.Time) bool {
-	for _, k := range a.inboxes(now) {
-		if k.Inbox() == inbox {
-			return true
-		}
-	}
-	return false
+	_, ok := a.inboxes(now)[inbox]
+	return ok
 }
 
 // accept puts a message for the account on the disk.

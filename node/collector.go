@@ -21,6 +21,7 @@ const (
 	collectSoon  = 5 * time.Second  // at least this between two rounds that were asked for
 	collectTime  = 10 * time.Minute // for one round
 	rewatch      = 20 * time.Second // before a watch that ended is begun again
+	rechoose     = 10 * time.Minute // before other holders are looked for, should nothing have changed
 	buryEvery    = 2 * time.Second  // tombstones are gathered for that long
 )
 
@@ -71,7 +72,7 @@ func (a *account) round(ctx context.Context) bool {
 	defer cancel()
 	var keys []store.FetchKey
 	for _, k := range a.inboxes(time.Now()) {
-		keys = append(keys, store.FetchKey{Inbox: k.Inbox(), Key: k.Key})
+		keys = append(keys, k.key)
 	}
 	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
 	if err != nil {
@@ -112,7 +113,7 @@ func (a *account) watch(ctx context.Context) {
 	defer group.Wait()
 	var mu sync.Mutex
 	watched := make(map[peer.ID]bool)
-	changed := a.network.changed(ctx)
+	changed, ended := a.network.changed(ctx), make(chan struct{}, 1)
 	for {
 		for p, keys := range a.toWatch(ctx) {
 			mu.Lock()
@@ -127,6 +128,7 @@ func (a *account) watch(ctx context.Context) {
 					mu.Lock()
 					delete(watched, p)
 					mu.Unlock()
+					wakeUp(ended)
 				}()
 				err := a.network.drop.Watch(ctx, p, keys, func(inbox identity.Public, ids []sealed.ID) {
 					a.fetch(ctx, p, keys, inbox, ids)
@@ -139,7 +141,14 @@ func (a *account) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-time.After(rechoose):
+			continue
 		case <-changed:
+		case <-ended:
+		}
+		select { // changes come in swarms
+		case <-ctx.Done():
+			return
 		case <-time.After(rewatch):
 		}
 	}
@@ -150,11 +159,10 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 	now := identity.EpochAt(time.Now())
 	chosen := make(map[peer.ID][]store.FetchKey)
 	for _, k := range a.inboxes(time.Now()) {
-		if !k.Fallback && (k.Epoch+1 < now || k.Epoch > now+1) {
+		if !k.fallback && (k.epoch+1 < now || k.epoch > now+1) {
 			continue
 		}
-		key := store.FetchKey{Inbox: k.Inbox(), Key: k.Key}
-		near, err := a.network.near.Nearest(ctx, store.DropKey(key.Inbox), store.Copies)
+		near, err := a.network.near.Nearest(ctx, store.DropKey(k.key.Inbox), store.Copies)
 		if err != nil {
 			continue
 		}
@@ -163,7 +171,7 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 			if p == a.network.self {
 				continue
 			}
-			chosen[p] = append(chosen[p], key)
+			chosen[p] = append(chosen[p], k.key)
 			if n++; n == watchers {
 				break
 			}

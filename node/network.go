@@ -102,7 +102,12 @@ func (n *network) Put(ctx context.Context, m *sealed.Message, keepers []identity
 		n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
 		ids = append(ids, info.ID)
 	}
-	return n.drop.Put(ctx, m, ids, progress)
+	r, err := n.drop.Put(ctx, m, ids, progress)
+	if _, ours := r.Receipts[n.self]; err == nil && ours && len(r.Receipts) == 1 && r.Tombstone == nil {
+		// being one's own holder is no replica: when this machine is off, nobody has it
+		return r, fmt.Errorf("no other node could be reached: %w", store.ErrNoHolders)
+	}
+	return r, err
 }
 
 func (n *network) StampBits(size int64) int { return n.bits(size) }

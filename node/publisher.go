@@ -69,7 +69,7 @@ func (a *account) sign(now time.Time) ([]byte, error) {
 		return nil, errNoRecord
 	}
 	if o.keys.Roll(now) {
-		if err := a.vault.Save(o.keys); err != nil {
+		if err := a.save(o.keys); err != nil {
 			return nil, err
 		}
 	}

@@ -202,6 +202,7 @@ func TestRestore(t *testing.T) {
 		c.Erase(1)
 		c.Start(1)
 		bob.Restore(1)
+		c.Pass(time.Hour) // the sender looks again after a quarter of one
 		if got := bob.WaitMail(1); got[0].Subject != "in flight" {
 			t.Errorf("got %q", got[0].Subject)
 		}
