@@ -184,6 +184,7 @@ func New(cfg Config) (*DHT, error) {
 		kaddht.Validator(validator),
 		kaddht.MaxRecordAge(MaxRecordAge),
 		kaddht.DisableProviders(),
+		kaddht.WithCustomMessageSender(newSender),
 		kaddht.BucketSize(replication),
 		kaddht.RoutingTableRefreshPeriod(cfg.Refresh),
 		kaddht.QueryFilter(d.mayQuery),

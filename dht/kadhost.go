@@ -1,9 +1,7 @@
 package dht
 
 import (
-	"context"
 	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -12,10 +10,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// kadHost is the host as the Kademlia library sees it. It keeps three things in
+// kadHost is the host as the Kademlia library sees it. It keeps two things in
 // our hands: whether requests are served (the library would be a client on
-// every LAN), how long one request may take (the library allows 10 s), and
-// notice of who enters and leaves the routing table.
+// every LAN), and notice of who enters and leaves the routing table.
 type kadHost struct {
 	host.Host
 	conns tap
@@ -71,25 +68,6 @@ func (h *kadHost) serve(on bool) bool {
 		}
 	}
 	return news
-}
-
-// NewStream opens a stream whose every request must be answered in time.
-func (h *kadHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, PeerTimeout)
-	defer cancel()
-	s, err := h.Host.NewStream(ctx, p, protos...)
-	if err != nil {
-		return nil, err
-	}
-	return requestStream{s}, nil
-}
-
-// requestStream gives the request that is written, and its answer, PeerTimeout.
-type requestStream struct{ network.Stream }
-
-func (s requestStream) Write(b []byte) (int, error) {
-	s.SetDeadline(time.Now().Add(PeerTimeout))
-	return s.Stream.Write(b)
 }
 
 // tableTag is how the library marks the peers of its routing table for the

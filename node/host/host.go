@@ -45,6 +45,9 @@ const (
 	// relayBackoff is the pause after a relay refused us; the library's hour is
 	// too long where there are few.
 	relayBackoff = 5 * time.Minute
+	// relayInterval is how soon more relays are looked for while there are too
+	// few. It costs a look at the connected peers.
+	relayInterval = 5 * time.Second
 	// relayCount is how many relays a host that cannot be reached keeps.
 	relayCount = 2
 )
@@ -223,6 +226,7 @@ func (h *Host) options(p Parts) []libp2p.Option {
 		libp2p.EnableAutoRelayWithPeerSource(h.relays,
 			autorelay.WithMinCandidates(1),
 			autorelay.WithBootDelay(0),
+			autorelay.WithMinInterval(relayInterval),
 			autorelay.WithBackoff(relayBackoff),
 			autorelay.WithNumRelays(relayCount),
 		),
