@@ -360,7 +360,7 @@ func TestCollectMany(t *testing.T) {
 		_, sender := outsider(t, net)
 		_, owner := outsider(t, net)
 		in := storetest.NewInbox(t)
-		const n = 1200
+		const n = 1100
 		var work sync.WaitGroup
 		for range 4 {
 			work.Go(func() {

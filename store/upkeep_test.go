@@ -225,7 +225,7 @@ func TestUpkeepIsSpread(t *testing.T) {
 		limits.PutBurst = 5000
 		holders := cluster(t, net, 2, limits)
 		_, sender := outsider(t, net)
-		const n = 800
+		const n = 400
 		for range n {
 			put(t, sender, storetest.NewInbox(t).Message(body))
 		}
