@@ -371,8 +371,10 @@ func TestOneNodePerHome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Close() != nil || l.Close() != nil {
-		t.Error("closing twice")
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -414,8 +416,10 @@ func TestEnd(t *testing.T) {
 	}
 	silent.Close()
 	stop()
-	if s.Close() != nil || s.Close() != nil {
-		t.Error("closing twice")
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	c.Close()
 	for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() > before; {

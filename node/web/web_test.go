@@ -39,8 +39,10 @@ func start(t *testing.T, addr string, status func(context.Context) (control.Stat
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		if s.Close() != nil || s.Close() != nil {
-			t.Error("closing twice")
+		for range 2 {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	return s.Addr()
