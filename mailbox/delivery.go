@@ -13,7 +13,7 @@ import (
 
 // Delivery is a message that came in.
 type Delivery struct {
-	Role     mail.Role // of the folder to file it in; INBOX when no folder has it
+	Role     mail.Role // of the folder to file it in; INBOX when it is empty or no folder has it
 	Message  []byte    // RFC 5322
 	Flags    []mail.Flag
 	Internal time.Time // zero: now

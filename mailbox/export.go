@@ -104,6 +104,9 @@ func writeQuoted(out *bufio.Writer, in *bufio.Reader) error {
 	begin := true // of a line
 	for {
 		line, err := in.ReadSlice('\n')
+		if n := len(line); errors.Is(err, bufio.ErrBufferFull) && line[n-1] == '\r' && in.UnreadByte() == nil {
+			line = line[:n-1] // its LF may come next
+		}
 		if begin && len(line) > 0 {
 			rest := line
 			for len(rest) > 0 && rest[0] == '>' {

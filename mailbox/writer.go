@@ -228,6 +228,9 @@ func (t *tx) byName(name string) (*folder, error) {
 
 // byRole returns the state of the folder of a role, INBOX when there is none.
 func (t *tx) byRole(role mail.Role) (*folder, error) {
+	if role == mail.NoRole {
+		role = mail.Inbox
+	}
 	id, err := t.c.Int("SELECT id FROM folder WHERE role=? ORDER BY id LIMIT 1", string(role))
 	if err != nil {
 		return nil, err
