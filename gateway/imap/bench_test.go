@@ -3,7 +3,6 @@ package imap_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"runtime"
@@ -104,9 +103,6 @@ func BenchmarkIdle(b *testing.B) {
 	const n = 200
 	s := start(b, func(c *imap.Config) { c.Limits.PerAccount = n + 1 })
 	s.fill("INBOX", many(10_000)...)
-	f, err := s.mailbox.Folder(context.Background(), "INBOX")
-	check(b, err)
-	_ = f
 	before := memory()
 	var told atomic.Int64
 	var wg sync.WaitGroup
