@@ -15,7 +15,8 @@ const (
 	InboxBytes = 512 << 20
 	// InboxMessages is how many messages of one inbox a holder keeps.
 	InboxMessages = 10_000
-	// PeerShare is the part of an inbox's bytes and messages that one putting peer may fill: one in this many.
+	// PeerShare is the part of an inbox's bytes and messages that one putting peer may fill in any case: one in this
+	// many. Where others have left more room it may have half of that.
 	PeerShare = 8
 	// PutsPerMinute is how many offers, and deletes, one peer may make in the long run.
 	PutsPerMinute = 60
@@ -121,6 +122,12 @@ func or[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
+}
+
+// share is how much of a limit one peer may use, when others use so much of it. Half of what they leave: so a friend
+// with many pictures gets through to an empty inbox, and nobody fills it up for the others.
+func share(limit, others int64, part int) int64 {
+	return max(limit/int64(part), (limit-others)/2)
 }
 
 // stampBits is the work asked for a message to an inbox that is filled to a part: what its size costs, and one bit

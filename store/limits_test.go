@@ -72,14 +72,15 @@ func TestInboxBytes(t *testing.T) {
 	want(t, err, CodeInboxBytes, 5<<20)
 }
 
-// One peer fills an eighth; others still put, and upkeep is not counted.
+// One peer fills half of an inbox that nobody else uses, an eighth in any case; others still put, and upkeep is not
+// counted.
 func TestPeerShare(t *testing.T) {
 	s, k := spoolFor(t, Limits{}), newKeys(t)
 	n, err := reserveN(s, k, onePeer, 1000, InboxMessages)
-	if n != InboxMessages/PeerShare {
+	if n != InboxMessages/2 {
 		t.Fatalf("%d messages of one peer", n)
 	}
-	want(t, err, CodePeerMessages, InboxMessages/PeerShare)
+	want(t, err, CodePeerMessages, InboxMessages/2)
 	if n, err := reserveN(s, k, func(int) peer.ID { return "other" }, 1000, 10); n != 10 {
 		t.Fatal(err)
 	}
@@ -88,12 +89,21 @@ func TestPeerShare(t *testing.T) {
 	}
 	s, k = spoolFor(t, Limits{}), newKeys(t)
 	n, err = reserveN(s, k, onePeer, 1<<20-overhead, 1000)
-	if n != InboxBytes/PeerShare>>20 {
+	if n != InboxBytes/2>>20 {
 		t.Fatalf("%d MiB of one peer", n)
 	}
-	want(t, err, CodePeerBytes, InboxBytes/PeerShare)
-	s, k = spoolFor(t, Limits{PeerShare: 2}), newKeys(t)
-	if n, _ := reserveN(s, k, onePeer, 1<<20-overhead, 1000); n != InboxBytes/2>>20 {
+	want(t, err, CodePeerBytes, InboxBytes/2)
+	s, k = spoolFor(t, Limits{}), newKeys(t)
+	if n, err := reserveN(s, k, upkeepPeer, 1<<20-overhead, InboxBytes*7/8>>20); n != InboxBytes*7/8>>20 {
+		t.Fatal(err)
+	}
+	n, err = reserveN(s, k, onePeer, 1<<20-overhead, 1000)
+	if n != InboxBytes/PeerShare>>20 {
+		t.Fatalf("%d MiB of one peer in a full inbox", n)
+	}
+	want(t, err, CodeInboxBytes, InboxBytes)
+	s, k = spoolFor(t, Limits{PeerShare: 1}), newKeys(t)
+	if n, _ := reserveN(s, k, onePeer, 1<<20-overhead, 1000); n != InboxBytes>>20 {
 		t.Fatalf("%d MiB of one peer", n)
 	}
 }

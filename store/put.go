@@ -20,9 +20,8 @@ const (
 	putTo = Copies + 2
 	// Quorum is how many of the ten must have a message on their disks before it counts as replicated.
 	Quorum = 6
-	// maxStamp is the most work done for one message, in bits: a few seconds of one core. A holder that asks more
-	// does not get it.
-	maxStamp = 26
+	// maxMore is how many bits of work more than the size costs are done at a holder's word: 16 times the usual.
+	maxMore = 4
 )
 
 // PutResult is what came of a put.
@@ -194,7 +193,7 @@ func (p *placing) give(ctx context.Context, q peer.ID) (given, error) {
 	for try := 0; ; try++ {
 		g, err := p.offer(ctx, q, &o)
 		r := new(Refusal)
-		if !errors.As(err, &r) || r.Code != CodeStamp || r.Bits == 0 || r.Bits > maxStamp || try > 0 {
+		if !errors.As(err, &r) || r.Code != CodeStamp || r.Bits == 0 || int(r.Bits) > sealed.StampBits(int(o.Size))+maxMore || try > 0 {
 			return g, err
 		}
 		c.log.Debug("holder asks for more work", "peer", q, "bits", r.Bits)

@@ -485,18 +485,16 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 	if b.bytes+r.cost > l.InboxBytes {
 		return nil, refuse(CodeInboxBytes, "the inbox has %d bytes here, and %d are kept", b.bytes, l.InboxBytes)
 	}
-	if u := b.from[r.from]; u != nil {
-		if most := l.InboxMessages / l.PeerShare; u.messages+1 > most {
-			return nil, refuse(CodePeerMessages, "you have put %d messages into this inbox, and %d are kept from one peer", u.messages, most)
-		}
-	}
-	if most := l.InboxBytes / int64(l.PeerShare); r.from != "" {
-		have := int64(0)
+	if r.from != "" {
+		have, bytes := 0, int64(0)
 		if u := b.from[r.from]; u != nil {
-			have = u.bytes
+			have, bytes = u.messages, u.bytes
 		}
-		if have+r.cost > most {
-			return nil, refuse(CodePeerBytes, "you have put %d bytes into this inbox, and %d are kept from one peer", have, most)
+		if most := share(int64(l.InboxMessages), int64(b.messages-have), l.PeerShare); int64(have+1) > most {
+			return nil, refuse(CodePeerMessages, "you have put %d messages into this inbox, and %d are kept from one peer", have, most)
+		}
+		if most := share(l.InboxBytes, b.bytes-bytes, l.PeerShare); bytes+r.cost > most {
+			return nil, refuse(CodePeerBytes, "you have put %d bytes into this inbox, and %d are kept from one peer", bytes, most)
 		}
 	}
 	fill := max(float64(b.bytes)/float64(l.InboxBytes), float64(b.messages)/float64(l.InboxMessages))
