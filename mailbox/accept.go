@@ -207,10 +207,11 @@ func (m *Mailbox) readAccepted(ref journal.Ref, header []byte) (*accepted, error
 	if err != nil {
 		return nil, fmt.Errorf("accepted message: %w", err)
 	}
-	a := &accepted{tried: make(chan struct{}), ref: ref}
+	a := &accepted{}
 	if err := wire.Unmarshal(plain, a); err != nil {
 		return nil, fmt.Errorf("accepted message: %w", err)
 	}
+	a.ref, a.tried = ref, make(chan struct{})
 	_, name, _ := parseRecordHeader(header)
 	if len(a.Key) != len(identity.FileKey{}) {
 		return nil, errors.New("accepted message: key of another size")
@@ -233,6 +234,7 @@ type accepts struct {
 	waiting []*accepted
 	busy    bool          // a goroutine indexes them
 	moved   chan struct{} // closed when some were indexed
+	retry   chan struct{} // has a value when it should try again at once
 }
 
 func (q *accepts) empty() bool {
@@ -282,6 +284,7 @@ func (m *Mailbox) startAccepts() {
 
 // retryAccepts has another go at what could not be indexed.
 func (m *Mailbox) retryAccepts() {
+	poke(m.accepts.retry)
 	m.accepts.mu.Lock()
 	defer m.accepts.mu.Unlock()
 	m.startAccepts()
@@ -305,6 +308,8 @@ func (m *Mailbox) indexAccepts() {
 		t := time.NewTimer(acceptRetry)
 		select {
 		case <-t.C:
+		case <-q.retry:
+			t.Stop()
 		case <-m.closing:
 			t.Stop()
 			q.mu.Lock()
@@ -316,7 +321,7 @@ func (m *Mailbox) indexAccepts() {
 }
 
 // indexWaiting tries once to index some of the accepted messages that wait; false when none could be.
-// One that cannot be, for whatever reason, waits behind the others.
+// One that cannot be, for whatever reason, waits behind the others. Only the goroutine of startAccepts, and Open, call it.
 func (m *Mailbox) indexWaiting(ctx context.Context) bool {
 	q := &m.accepts
 	q.mu.Lock()

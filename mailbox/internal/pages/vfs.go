@@ -1,8 +1,11 @@
 package pages
 
 import (
+	"errors"
 	"sync"
+	"syscall"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/util/vfsutil"
 	"github.com/ncruces/go-sqlite3/vfs"
 	"github.com/ncruces/go-sqlite3/vfs/adiantum"
@@ -55,7 +58,8 @@ type walFile struct {
 func (w *walFile) WriteAt(p []byte, off int64) (int, error) {
 	if w.through {
 		w.through = !frameEnds(off + int64(len(p)))
-		return w.File.WriteAt(p, off)
+		n, err := w.File.WriteAt(p, off)
+		return n, asFull(err)
 	}
 	end := w.at + int64(len(w.buf))
 	if len(w.buf) > 0 && (off < w.at || off > end || len(w.buf)+len(p) > maxGather) {
@@ -81,6 +85,7 @@ func (w *walFile) flush() error {
 		return nil
 	}
 	_, err := w.File.WriteAt(w.buf, w.at)
+	err = asFull(err)
 	if w.buf = w.buf[:0]; cap(w.buf) > maxGather/4 {
 		w.buf = nil
 	}
@@ -101,7 +106,16 @@ func (w *walFile) Sync(flags vfs.SyncFlag) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	return w.File.Sync(flags)
+	return asFull(w.File.Sync(flags))
+}
+
+// asFull gives an error that means a full disk the code by which SQLite, and IsFull, know it. A sync can find the disk
+// full too, and so can a quota.
+func asFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) {
+		return vfs.SystemError(err, sqlite3.FULL)
+	}
+	return err
 }
 
 func (w *walFile) Truncate(size int64) error {

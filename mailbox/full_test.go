@@ -1,0 +1,324 @@
+package mailbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ncruces/go-sqlite3/util/vfsutil"
+	"github.com/ncruces/go-sqlite3/vfs"
+
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox/internal/pages"
+)
+
+// fullDisk is a disk that has room for so many more writes.
+type fullDisk struct {
+	vfs.VFS
+	left atomic.Int64 // writes; negative: no limit
+}
+
+func (d *fullDisk) spend() error {
+	for {
+		n := d.left.Load()
+		if n < 0 {
+			return nil
+		}
+		if n == 0 {
+			return syscall.ENOSPC
+		}
+		if d.left.CompareAndSwap(n, n-1) {
+			return nil
+		}
+	}
+}
+
+func (d *fullDisk) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	f, flags, err := vfsutil.WrapOpenFilename(d.VFS, name, flags)
+	if err != nil {
+		return nil, flags, err
+	}
+	return &fullFile{f, d}, flags, nil
+}
+
+type fullFile struct {
+	vfs.File
+	disk *fullDisk
+}
+
+func (f *fullFile) Unwrap() vfs.File               { return f.File }
+func (f *fullFile) SharedMemory() vfs.SharedMemory { return vfsutil.WrapSharedMemory(f.File) }
+func (f *fullFile) Sync(flags vfs.SyncFlag) error {
+	return errors.Join(f.disk.spend(), f.File.Sync(flags))
+}
+func (f *fullFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.disk.spend(); err != nil {
+		// What is there needs no new room and stays as it is; what is new may be torn.
+		if size, serr := f.Size(); serr == nil && off >= size {
+			n, _ := f.File.WriteAt(p[:len(p)/2], off)
+			return n, err
+		}
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// fullJournal is a journal on such a disk.
+type fullJournal struct {
+	journalLog
+	disk *fullDisk
+}
+
+func (j fullJournal) Append(ctx context.Context, header, body []byte) (journal.Ref, error) {
+	if err := j.disk.spend(); err != nil {
+		return journal.Ref{}, &os.PathError{Op: "write", Path: "segment", Err: err}
+	}
+	return j.journalLog.Append(ctx, header, body)
+}
+
+var fullDisks atomic.Int64
+
+func openFull(t *testing.T, dir string) (*Mailbox, *fullDisk) {
+	t.Helper()
+	d := &fullDisk{VFS: vfs.Find("")}
+	d.left.Store(-1)
+	name := fmt.Sprintf("full%d", fullDisks.Add(1))
+	pages.Register(name, d)
+	t.Cleanup(func() { vfs.Unregister(name) })
+	m, err := open(t.Context(), Config{Dir: dir, Keys: testKeys}, options{
+		vfs: name, journal: func(l *journal.Log) journalLog { return fullJournal{l, d} },
+	})
+	tcheck(t, err)
+	t.Cleanup(func() { d.left.Store(-1); _ = m.Close() })
+	return m, d
+}
+
+// TestFullDisk lets the disk fill up at every place of a random run: what
+// fails says so, what was acknowledged stays, and all goes on once there is room.
+func TestFullDisk(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 32))
+	dir := t.TempDir()
+	m, disk := openFull(t, dir)
+	in := inboxOf(t, m)
+	want := map[mail.UID]string{} // subject
+	flags := map[mail.UID]bool{}
+	accepted := 0
+	full, fine := 0, 0
+	ctx := t.Context()
+	for i := range 400 {
+		if r.IntN(3) == 0 {
+			disk.left.Store(int64(r.IntN(12)))
+		}
+		var err error
+		switch k := r.IntN(10); {
+		case k < 4:
+			name := fmt.Sprintf("m%d", i)
+			b := text(name, name)
+			var uid mail.UID
+			if uid, err = m.Append(ctx, in.ID, bytes.NewReader(b), int64(len(b)), nil, time.Time{}); err == nil {
+				if want[uid] != "" {
+					t.Fatalf("UID %d again", uid)
+				}
+				want[uid] = name
+			}
+		case k < 6:
+			uids := uidsOf(t, m, in.ID)
+			if len(uids) == 0 {
+				continue
+			}
+			uid, on := uids[r.IntN(len(uids))], r.IntN(2) == 0
+			op := mail.RemoveFlags
+			if on {
+				op = mail.AddFlags
+			}
+			if _, _, err = m.SetFlags(ctx, in.ID, []mail.UID{uid}, op, []mail.Flag{mail.Flagged}, 0); err == nil {
+				flags[uid] = on
+			}
+		case k < 7:
+			_, _, err = m.File(ctx, Delivery{Role: mail.Junk, Message: text("x", "y"), Sender: identity.Root{1}, MessageID: [16]byte{byte(i), byte(i >> 8)}})
+		case k < 8:
+			if err = m.Accept(ctx, mail.Submission{From: "me"}, text("x", "y"), []Outgoing{outTo2(i)}); err == nil {
+				accepted++
+			}
+		case k < 9:
+			uids := uidsOf(t, m, in.ID)
+			if len(uids) == 0 {
+				continue
+			}
+			uid := uids[r.IntN(len(uids))]
+			if _, err = m.Move(ctx, in.ID, []mail.UID{uid}, "Trash"); err == nil {
+				delete(want, uid)
+				delete(flags, uid)
+			}
+		default:
+			disk.left.Store(-1)
+			switch r.IntN(4) {
+			case 0:
+				err = m.spool(ctx)
+			case 1:
+				err = m.read(ctx, (*pages.Conn).Checkpoint)
+			case 2:
+				err = m.Close()
+				m, disk = openFull(t, dir)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch {
+		case errors.Is(err, mail.ErrNoSpace):
+			full++
+		case err != nil:
+			t.Fatalf("step %d: %v", i, err)
+		default:
+			fine++
+		}
+	}
+	t.Logf("%d times full, %d times fine", full, fine)
+	if full < 40 || fine < 100 {
+		t.Errorf("%d times full, %d times fine", full, fine)
+	}
+	check := func(m *Mailbox) {
+		t.Helper()
+		if got := uidsOf(t, m, in.ID); len(got) != len(want) {
+			t.Errorf("%d messages, want %d", len(got), len(want))
+		}
+		for uid, name := range want {
+			if b := bodyOf(t, m, in.ID, uid); !bytes.Contains(b, []byte("Subject: "+name+"\r\n")) {
+				t.Errorf("message %d is not %s", uid, name)
+			}
+			e, err := m.Entries(ctx, in.ID, []mail.UID{uid})
+			tcheck(t, err)
+			if on := len(e) == 1 && len(e[0].Flags) == 1; on != flags[uid] {
+				t.Errorf("message %d: flags %v, want %v", uid, e, flags[uid])
+			}
+		}
+		rows, err := m.Outbox(ctx, OutboxFilter{})
+		tcheck(t, err)
+		if sent := folderOf(t, m, "Sent"); len(rows) != accepted || int(sent.Messages) != accepted {
+			t.Errorf("%d rows and %d copies of %d accepted", len(rows), sent.Messages, accepted)
+		}
+	}
+	disk.left.Store(-1)
+	for !m.accepts.empty() {
+		m.retryAccepts()
+		runtime.Gosched()
+	}
+	check(m)
+	tcheck(t, m.Close())
+	m = openTest(t, dir)
+	check(m)
+	checkTidy(t, m)
+}
+
+func outTo2(i int) Outgoing {
+	o := outTo(1, "anna")
+	o.MessageID = [16]byte{1, byte(i), byte(i >> 8)}
+	return o
+}
+
+// checkTidy checks that rows, files and journal agree.
+func checkTidy(t testing.TB, m *Mailbox) {
+	t.Helper()
+	tcheck(t, m.collect(t.Context()))
+	files, records := map[contentName]bool{}, 0
+	tcheck(t, m.read(t.Context(), func(c *pages.Conn) error {
+		bad, err := c.Int(`SELECT count(*) FROM content WHERE refs != (SELECT count(*) FROM message WHERE message.content=content.id)
+			+ (SELECT count(*) FROM submission WHERE submission.content=content.id AND open>0)`)
+		if err != nil || bad != 0 {
+			t.Errorf("%d contents with wrong references, %v", bad, err)
+		}
+		if check, err := c.Int("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check != 'ok'"); err != nil || check != 0 {
+			t.Errorf("index damaged: %d, %v", check, err)
+		}
+		return c.Query("SELECT "+contentColumns+" FROM content", nil, func(r *pages.Row) error {
+			x, err := scanContent(r)
+			if x.inJournal() {
+				records++
+			} else {
+				files[x.name] = true
+			}
+			return err
+		})
+	}))
+	if s := m.journal.Status(); s.Records != records {
+		t.Errorf("%d records in the journal, want %d", s.Records, records)
+	}
+	for path := range filesOf(t, filepath.Join(m.dir, messagesDir)) {
+		n, ok := parseContentName(filepath.Base(filepath.Dir(path)), filepath.Base(path))
+		if !ok || !files[n] {
+			t.Errorf("%s belongs to no message", path)
+		}
+		delete(files, n)
+	}
+	if len(files) > 0 {
+		t.Errorf("%d files are missing", len(files))
+	}
+}
+
+// TestFilesCannotBeMade keeps mail readable while no file can be made.
+func TestFilesCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	m := openTest(t, dir)
+	in := inboxOf(t, m)
+	uid := put(t, m, in.ID, text("a", "b"))
+	top := filepath.Join(dir, messagesDir)
+	tcheck(t, os.Remove(top))
+	tcheck(t, os.WriteFile(top, nil, 0o600))
+	for range 3 {
+		if err := m.spool(t.Context()); err == nil {
+			t.Fatal("files were made")
+		}
+	}
+	big := make([]byte, smallMessage+1)
+	if _, err := m.Append(t.Context(), in.ID, bytes.NewReader(big), int64(len(big)), nil, time.Time{}); err == nil {
+		t.Fatal("a large message was stored")
+	}
+	bodyOf(t, m, in.ID, uid)
+	tcheck(t, os.Remove(top))
+	tcheck(t, os.Mkdir(top, 0o700))
+	tcheck(t, m.spool(t.Context()))
+	bodyOf(t, m, in.ID, uid)
+	put(t, m, in.ID, big)
+	checkTidy(t, m)
+}
+
+// TestSweep leaves files and records behind as a crash would.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	m := openTest(t, dir)
+	in := inboxOf(t, m)
+	uid := put(t, m, in.ID, text("a", "b"))
+	for _, size := range []int{10, smallMessage + 1} {
+		if _, err := m.take(t.Context(), bytes.NewReader(make([]byte, size)), int64(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A file that was begun for a message that is in the journal still.
+	var c content
+	tcheck(t, m.read(t.Context(), func(conn *pages.Conn) (err error) {
+		c, err = contentOf(conn, 1)
+		return err
+	}))
+	tcheck(t, m.makeMessageDir(c.name.path(dir)))
+	tcheck(t, os.WriteFile(c.name.path(dir), []byte("half"), 0o600))
+	crashed := t.TempDir()
+	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
+	m = openTest(t, crashed)
+	checkTidy(t, m)
+	bodyOf(t, m, in.ID, uid)
+	tcheck(t, m.spool(t.Context()))
+	bodyOf(t, m, in.ID, uid)
+	checkTidy(t, m)
+}
