@@ -114,6 +114,7 @@ type DHT struct {
 	changed chan struct{} // one token: the neighbourhood changed
 	joins   chan struct{} // one token: somebody entered or left the routing table
 	emptied chan struct{} // one token: the routing table is empty
+	heir    chan struct{} // one token: somebody joined who may have records to get
 
 	mu      sync.Mutex
 	boot    []peer.AddrInfo
@@ -158,6 +159,7 @@ func New(cfg Config) (*DHT, error) {
 		handsOver: true,
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
+		heir:      make(chan struct{}, 1),
 		joins:     make(chan struct{}, 1),
 		joined:    make(map[peer.ID]struct{}),
 		pending:   make(map[string][]byte),

@@ -209,6 +209,7 @@ func TestBootstrap(t *testing.T) {
 		if got := late.kad.RoutingTable().Size(); got != 0 {
 			t.Fatalf("%d peers in the table of an isolated node", got)
 		}
+		late.at.Firewall(true) // it has to come back by itself
 		n.wire.Rejoin(late.at)
 		time.Sleep(bootstrapRetryMax + 3*time.Minute)
 		if got := late.Peers(); got == 0 {

@@ -24,8 +24,8 @@ const (
 	nearestWant = 12
 )
 
-// Nearest returns up to n live servers nearest to SHA-256(key), the nearest
-// first, this node included where it serves. All satisfy the puzzle, and at
+// Nearest returns up to n, and no more than 21, live servers nearest to
+// SHA-256(key), the nearest first, this node included where it serves. All satisfy the puzzle, and at
 // most two are of one address block. Where no peer is known the answer is this
 // node alone, or nobody.
 func (d *DHT) Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error) {

@@ -188,6 +188,14 @@ func (p *person) record(t testing.TB) []byte {
 	return rec
 }
 
+// sequence is a record's number, 0 where there is none.
+func sequence(r *identity.Record) uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.Sequence
+}
+
 // seeded returns a reproducible host key, the i-th that satisfies the puzzle.
 func seeded(t testing.TB, i, bits int) crypto.PrivKey {
 	t.Helper()

@@ -69,6 +69,7 @@ func (d *DHT) Run(ctx context.Context) error {
 	defer events.Close()
 	parts.Go(func() { d.bootstrap(ctx) })
 	parts.Go(func() { d.watchTable(ctx) })
+	parts.Go(func() { d.handOverLoop(ctx) })
 	parts.Go(func() { d.reputLoop(ctx) })
 	for _, p := range d.host.Network().Peers() {
 		d.scope.observe(p)
@@ -190,10 +191,10 @@ func (d *DHT) watchTable(ctx context.Context) {
 		}
 		d.near.forget()
 		poke(d.changed)
+		poke(d.heir)
 		if d.kad.RoutingTable().Size() == 0 {
 			poke(d.emptied)
 		}
-		d.handOver(ctx, d.takeJoined())
 	}
 }
 
@@ -213,6 +214,17 @@ func (d *DHT) takeJoined() []peer.ID {
 	clear(d.joined)
 	slices.SortFunc(joined, compareIDs)
 	return joined
+}
+
+func (d *DHT) handOverLoop(ctx context.Context) {
+	for {
+		select {
+		case <-d.heir:
+			d.handOver(ctx, d.takeJoined())
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // handOver gives records to servers that joined near them. To each record one

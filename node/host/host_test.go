@@ -220,7 +220,8 @@ func TestStreamsOverEachTransport(t *testing.T) {
 
 // Many calls at once for a peer that is not connected make one connection.
 func TestOpenSharesTheDial(t *testing.T) {
-	a, b := start(t, Config{}), start(t, Config{})
+	tcp := []string{"/ip4/127.0.0.1/tcp/0"}
+	a, b := start(t, Config{Listen: tcp}), start(t, Config{Listen: tcp})
 	b.Handle(testProtocol, echo)
 	a.Peerstore().AddAddrs(b.ID(), b.Addrs(), time.Hour)
 	var all sync.WaitGroup
