@@ -640,14 +640,13 @@ func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(body)
-	if err == nil {
-		err = f.Sync()
+	if _, err := f.Write(body); err != nil {
+		return errors.Join(err, f.Close())
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	// Both at once: the file system makes one commit of them.
+	entry := make(chan error, 1)
+	go func() { entry <- syncDir(dir) }()
+	return errors.Join(f.Sync(), <-entry, f.Close())
 }
 
 func syncDir(path string) error {
