@@ -48,7 +48,7 @@ type account struct {
 	record    []byte        // as last published
 	keys      map[identity.Public]inbox
 	keysOf    identity.Epoch // the week of keys
-	collected time.Time     // start of the last whole round of collection
+	collected time.Time      // start of the last whole round of collection
 	tombs     map[identity.Public][]identity.TombstoneItem
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
 
@@ -130,7 +131,7 @@ func (a *account) watch(ctx context.Context) {
 					mu.Unlock()
 					wakeUp(ended)
 				}()
-				err := a.network.drop.Watch(ctx, p, keys, func(inbox identity.Public, ids []sealed.ID) {
+				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Public, ids []sealed.ID) {
 					a.fetch(ctx, p, keys, inbox, ids)
 				})
 				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {

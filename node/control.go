@@ -344,13 +344,21 @@ func (n controlled) AddPassword(_ context.Context, account, name, password strin
 		password = identity.NewPassword()
 		made.Password = password
 	}
+	if taken, err := a.hasPassword(name); err == nil && taken {
+		return control.NewPassword{}, &control.Error{Code: control.CodeExists, Message: fmt.Sprintf("there is an app password %q already", name), Hint: "choose another name"}
+	}
 	return made, passwordError(a.vault.AddPassword(o.keys, name, password))
+}
+
+func (a *account) hasPassword(name string) (bool, error) {
+	infos, err := a.vault.Passwords()
+	return slices.ContainsFunc(infos, func(p identity.PasswordInfo) bool { return p.Name == name }), err
 }
 
 func passwordError(err error) error {
 	switch {
 	case errors.Is(err, identity.ErrPasswordName):
-		return &control.Error{Code: control.CodeInvalid, Message: err.Error(), Hint: "`peerpost password list` shows the names"}
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error(), Hint: "use up to 32 lower-case letters, digits and hyphens"}
 	case errors.Is(err, identity.ErrLastPassword):
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error(), Hint: "add another one first"}
 	}
@@ -361,6 +369,9 @@ func (n controlled) RemovePassword(_ context.Context, account, name string) erro
 	a, err := n.account(account)
 	if err != nil {
 		return err
+	}
+	if there, err := a.hasPassword(name); err == nil && !there {
+		return &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("there is no app password %q", name), Hint: "`peerpost password list` shows them"}
 	}
 	return passwordError(a.vault.RemovePassword(name))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/control"
 )
@@ -114,7 +115,11 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 	if err := os.RemoveAll(draft); err != nil { // of a try that was cut off
 		return NewAccount{}, nil, err
 	}
-	if _, err := identity.CreateVault(draft, keys, opt.Name, opt.PasswordName, password, vaultOptions(opt.PasswordWork)...); err != nil {
+	vault, err := identity.CreateVault(draft, keys, opt.Name, opt.PasswordName, password, vaultOptions(opt.PasswordWork)...)
+	if err == nil {
+		err = firstRecord(vault, keys)
+	}
+	if err != nil {
 		return NewAccount{}, nil, errors.Join(fmt.Errorf("write the keys: %w", err), os.RemoveAll(draft))
 	}
 	box, err := mailbox.Open(ctx, mailbox.Config{Dir: draft + "/mailbox", Keys: keys})
@@ -135,6 +140,18 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 		made.Password = password
 	}
 	return made, keys, nil
+}
+
+// firstRecord signs the record with which a node that starts before anybody has
+// logged in makes the account known.
+func firstRecord(v *identity.Vault, keys *identity.Keyring) error {
+	now := time.Now()
+	seq, err := v.NextSequence(now)
+	if err != nil {
+		return err
+	}
+	_, err = signAhead(v, keys, identity.RecordParams{Now: now, Sequence: seq, Policy: identity.Policy{MaxMessage: sealed.MaxMessage}})
+	return err
 }
 
 func vaultOptions(work int) []identity.Option {

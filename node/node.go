@@ -113,6 +113,12 @@ func (n *Node) openHome(ctx context.Context) error {
 		return err
 	}
 	n.key, err = identity.LoadOrCreateHostKey(ctx, n.home.hostKey(), n.cfg.puzzleBits())
+	if errors.Is(err, identity.ErrPuzzle) {
+		return &control.Error{
+			Code: control.CodeInvalid, Message: "the host key of this home was made for a network with easier puzzles",
+			Hint: "start with the --puzzle-bits it was made with, or remove " + n.home.hostKey() + " to make another",
+		}
+	}
 	return err
 }
 

@@ -13,25 +13,25 @@ import (
 const (
 	PublishEvery = 12 * time.Hour
 	publishRetry = time.Minute     // when nobody took the record
-	publishPause = 5 * time.Second // at least this between two
+	publishPause = 5 * time.Second // between two that somebody asked for
 )
 
 // publish keeps the account's record in the DHT: at every start, every 12
 // hours, after an unlock and when the node's addresses have changed.
 func (a *account) publish(ctx context.Context) {
 	for {
-		started := time.Now()
 		pause := PublishEvery - PublishEvery/10 + rand.N(PublishEvery/5)
 		if err := a.publishOnce(ctx); err != nil {
 			pause = publishRetry
 			if ctx.Err() == nil {
 				a.log.Debug("the record could not be published", "err", err)
 			}
-		}
-		select { // a start brings several reasons
-		case <-ctx.Done():
-			return
-		case <-time.After(publishPause - time.Since(started)):
+		} else {
+			select { // a start brings several reasons
+			case <-ctx.Done():
+				return
+			case <-time.After(publishPause):
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -62,7 +62,7 @@ func (a *account) publishOnce(ctx context.Context) error {
 // signed in advance for this week.
 func (a *account) sign(now time.Time) ([]byte, error) {
 	o := a.opened()
-	if o == nil {
+	if o == nil { // what was signed in advance
 		if raw := a.vault.PresignedAt(now); raw != nil {
 			return raw, nil
 		}
@@ -77,20 +77,22 @@ func (a *account) sign(now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	params := identity.RecordParams{
+	return signAhead(a.vault, o.keys, identity.RecordParams{
 		Now: now, Sequence: seq, Hosts: []identity.Host{a.network.hostEntry()},
 		Policy: identity.Policy{MaxMessage: sealed.MaxMessage},
-	}
-	raw, err := o.keys.SignRecord(params)
+	})
+}
+
+// signAhead signs the record of now, and with it those of the coming weeks,
+// which the node publishes when nobody has logged in by then.
+func signAhead(v *identity.Vault, keys *identity.Keyring, p identity.RecordParams) ([]byte, error) {
+	raw, err := keys.SignRecord(p)
 	if err != nil {
 		return nil, err
 	}
-	ahead, err := o.keys.Presign(params)
+	ahead, err := keys.Presign(p)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.vault.SetPresigned(append([][]byte{raw}, ahead...)); err != nil {
-		return nil, err
-	}
-	return raw, nil
+	return raw, v.SetPresigned(append([][]byte{raw}, ahead...))
 }

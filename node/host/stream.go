@@ -46,6 +46,13 @@ func Direct(ctx context.Context) context.Context {
 	return network.WithForceDirectDial(ctx, "somebody is waiting")
 }
 
+// standing marks contexts of conversations that last.
+type standing struct{}
+
+// Standing marks a context for conversations that last, such as watching a
+// drop: they do not count among those that Open waits for.
+func Standing(ctx context.Context) context.Context { return context.WithValue(ctx, standing{}, true) }
+
 // Open begins a conversation. It dials unless connected; simultaneous calls for
 // one peer share the dial. While several streams of the protocol are open to
 // the peer it waits for one of them to end. The deadline of ctx bounds only the
@@ -56,9 +63,12 @@ func (h *Host) Open(ctx context.Context, p peer.ID, proto string) (Stream, error
 		ctx, cancel = context.WithTimeout(ctx, openTimeout)
 		defer cancel()
 	}
-	free, err := h.slots.take(ctx, p, proto)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: too many streams to the peer: %w", proto, err)
+	free := func() {}
+	if ctx.Value(standing{}) == nil {
+		var err error
+		if free, err = h.slots.take(ctx, p, proto); err != nil {
+			return nil, fmt.Errorf("open %s: too many streams to the peer: %w", proto, err)
+		}
 	}
 	s, err := h.NewStream(ctx, p, protocol.ID(proto))
 	if err != nil {

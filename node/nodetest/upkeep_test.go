@@ -1,6 +1,7 @@
 package nodetest_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -11,9 +12,12 @@ import (
 	"github.com/peerpost/peerpost/node/nodetest"
 )
 
-// TestUpkeep lets 60 whole nodes come and go for three days while 30 messages
-// wait and their sender is off. With upkeep eight nodes that are on have all of
-// them at any hour; without it they do not.
+var soak = flag.Bool("soak", false, "run TestUpkeep with 60 nodes for three days, which takes some ten minutes")
+
+// TestUpkeep lets whole nodes come and go while 30 messages wait and their
+// sender is off. With upkeep eight nodes that are on have all of them at any
+// hour; without it they do not. Package store has the same with its own parts
+// alone, 60 holders and three days, in seconds.
 func TestUpkeep(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		t.Run(fmt.Sprintf("upkeep=%v", on), func(t *testing.T) {
@@ -27,9 +31,13 @@ func TestUpkeep(t *testing.T) {
 }
 
 func churn(t *testing.T, upkeep bool) (least int) {
-	const nodes, messages, hours = 60, 30, 72
+	const messages = 30
+	nodes, hours, leave := 22, 20, 6
+	if *soak {
+		nodes, hours, leave = 60, 72, 12
+	}
 	c := nodetest.New(t, nodes, nodetest.Options{
-		Refresh: 2 * time.Hour,
+		Refresh: 4 * time.Hour,
 		Change:  func(_ int, cfg *node.Config) { cfg.UpkeepOff = !upkeep },
 	})
 	defer c.Close()
@@ -48,9 +56,9 @@ func churn(t *testing.T, upkeep bool) (least int) {
 	for range hours {
 		for i := 2; i < nodes; i++ {
 			switch on := c.Node[i].Running() != nil; {
-			case on && rng.IntN(12) == 0:
+			case on && rng.IntN(leave) == 0:
 				c.Stop(i)
-			case !on && rng.IntN(8) == 0:
+			case !on && rng.IntN(leave*2/3) == 0:
 				c.Start(i)
 			}
 		}
