@@ -215,7 +215,7 @@ func (b *book) save() error {
 	}
 	defer os.Remove(f.Name()) // fails once it is renamed
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil { // not synced: it is only a help
 		return err
 	}
 	return os.Rename(f.Name(), b.path)
