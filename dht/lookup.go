@@ -101,13 +101,14 @@ func (l *lookupProgress) finished() bool {
 	return true
 }
 
-// noteFailure remembers that a peer could not be dialled, unless it is we who
-// are cut off.
+// noteFailure remembers that a peer could not be dialled, and takes it out of
+// the routing table, unless it is we who are cut off.
 func (d *DHT) noteFailure(p peer.ID) {
 	if d.host.Network().Connectedness(p) == network.Connected || len(d.host.Network().Peers()) == 0 {
 		return
 	}
 	d.live.fail(p)
+	d.kad.RoutingTable().RemovePeer(p)
 }
 
 // probe finds out in the background whether a peer can be dialled, so that the

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p-kbucket"
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -160,13 +161,13 @@ func TestPublishRefusesNonsense(t *testing.T) {
 func TestResolveIsQuick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t)
-		n.grow(40)
+		n.grow(30)
 		p := newPerson(t)
 		res, err := n.nodes[0].Publish(t.Context(), p.record(t))
 		if err != nil || res.Acks < 15 {
 			t.Fatalf("publish: %+v, %v", res, err)
 		}
-		for _, nd := range n.nodes[10:30] {
+		for _, nd := range n.nodes[10:] {
 			start := time.Now()
 			if _, _, err := nd.Resolve(t.Context(), p.root()); err != nil {
 				t.Fatal(err)
@@ -250,12 +251,12 @@ func TestResolveCorrects(t *testing.T) {
 func TestAFifthIsDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t)
-		n.grow(50)
+		n.grow(40)
 		p := newPerson(t)
 		if res, err := n.nodes[0].Publish(t.Context(), p.record(t)); err != nil || res.Acks < 19 {
 			t.Fatalf("publish: %+v, %v", res, err)
 		}
-		for i := 0; i < 50; i += 5 {
+		for i := 0; i < 40; i += 5 {
 			n.nodes[i].at.Kill()
 		}
 		var live []*testNode
@@ -291,6 +292,11 @@ func TestAFifthIsDead(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("the second answer is not the ten nearest live nodes")
 			}
+			for _, p := range nd.kad.RoutingTable().NearestPeers(kbucket.ConvertKey(key), 10) {
+				if n.byID(p) == nil {
+					t.Error("a dead node near the key is in the routing table still")
+				}
+			}
 			start = time.Now()
 			if _, _, err := nd.Resolve(t.Context(), p.root()); err != nil {
 				t.Error(err)
@@ -307,7 +313,7 @@ func TestAFifthIsDead(t *testing.T) {
 func TestNearest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t)
-		n.grow(40)
+		n.grow(30)
 		for _, key := range []string{"one", "two", "three"} {
 			want := n.truth(key, 10)
 			for _, nd := range append(n.nodes[:5:5], n.byID(want[0])) {

@@ -17,6 +17,12 @@
 //	b.Kill()                                   // power failure
 //	b.Revive()                                 // may be built again
 //
+// What it costs: 60 bare hosts with a DHT each join in 8 s of CPU and 450 MB. An
+// idle virtual day then takes 40 s of CPU when routing tables are refreshed every
+// hour, 17 s at 3 hours, 4 s at 12. (At the 3 minutes of production it would be a
+// quarter of an hour.) Tables of 10 peers or fewer are refreshed every 2 minutes
+// whatever is set.
+//
 // Rules for a bubble: build every host inside it, close every host before it
 // ends, and hold no mutex while waiting for a peer.
 package memnet
