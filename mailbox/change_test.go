@@ -310,10 +310,11 @@ func TestOneCommitForMany(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	uids := map[mail.UID]string{}
-	hold := make(chan struct{})
+	started, hold := make(chan struct{}), make(chan struct{})
 	wg.Go(func() { // keeps the turn until all others wait
-		tcheck(t, m.write(context.Background(), func(*tx) error { <-hold; return nil }))
+		tcheck(t, m.write(context.Background(), func(*tx) error { close(started); <-hold; return nil }))
 	})
+	<-started
 	for i := range 40 {
 		wg.Go(func() {
 			switch i % 4 {
@@ -360,7 +361,7 @@ func TestOneCommitForMany(t *testing.T) {
 		m.writer.mu.Lock()
 		n := len(m.writer.queue)
 		m.writer.mu.Unlock()
-		if n >= 20 { // those that append are at their journal first
+		if n == 40 {
 			break
 		}
 		runtime.Gosched()
