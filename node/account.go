@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
-	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/courier"
@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	errFull     = errors.New("too much mail waits for this account to be unlocked")
-	errNotOurs  = errors.New("no account here has this inbox")
+	errFull     = &store.Refusal{Code: store.CodeCapacity, Text: "too much mail waits for this account to be unlocked"}
+	errNotOurs  = &store.Refusal{Code: store.CodeUnknownInbox, Text: "no account here has this inbox"}
 	errNoRecord = errors.New("the account has not signed a record yet")
 )
 
@@ -39,6 +39,8 @@ type account struct {
 	publishNow chan struct{} // asks the publisher for a new record
 
 	unlocking sync.Mutex // one unlock at a time
+
+	forks atomic.Int64 // alarms: persons with two records of one sequence
 
 	mu        sync.Mutex
 	open      *open // nil while locked
@@ -227,11 +229,6 @@ func (a *account) save(keys *identity.Keyring) error {
 func (a *account) owns(inbox identity.Public, now time.Time) bool {
 	_, ok := a.inboxes(now)[inbox]
 	return ok
-}
-
-// accept puts a message for the account on the disk.
-func (a *account) accept(ctx context.Context, m *sealed.Message) error {
-	return a.incoming.accept(ctx, m)
 }
 
 func (a *account) status() (locked bool, messages, unseen, waiting int) {

@@ -20,6 +20,7 @@ import (
 const (
 	CollectEvery = 30 * time.Minute // a round over all inboxes, ±10 %
 	collectSoon  = 5 * time.Second  // at least this between two rounds that were asked for
+	collectFresh = 5 * time.Minute  // after a whole round a change among the neighbours is no reason for another
 	collectTime  = 10 * time.Minute // for one round
 	rewatch      = 20 * time.Second // before a watch that ended is begun again
 	rechoose     = 10 * time.Minute // before other holders are looked for, should nothing have changed
@@ -90,12 +91,23 @@ func (a *account) round(ctx context.Context) bool {
 			return false
 		}
 	}
-	return true
+	return report.Holders > 1 // asking oneself alone is not asking
+}
+
+// neighboursChanged asks for a round when the last whole one was some time ago:
+// who is here now may hold what nobody had before.
+func (a *account) neighboursChanged() {
+	a.mu.Lock()
+	recent := time.Since(a.collected) < collectFresh
+	a.mu.Unlock()
+	if !recent {
+		wakeUp(a.collectNow)
+	}
 }
 
 // take puts a collected message on the disk.
 func (a *account) take(ctx context.Context, m *sealed.Message, _ peer.ID) error {
-	return a.incoming.accept(ctx, m)
+	return a.incoming.accept(ctx, m, true)
 }
 
 // known says whether a message that a holder names is here already. One that

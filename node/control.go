@@ -161,7 +161,7 @@ func contact(c mailbox.Contact) control.Contact {
 }
 
 func (n controlled) AddContact(ctx context.Context, account string, c control.NewContact) (control.Contact, error) {
-	_, o, err := n.unlockedAccount(account)
+	a, o, err := n.unlockedAccount(account)
 	if err != nil {
 		return control.Contact{}, err
 	}
@@ -182,7 +182,7 @@ func (n controlled) AddContact(ctx context.Context, account string, c control.Ne
 		return control.Contact{}, err
 	}
 	if _, raw, err := n.network.Resolve(ctx, address.Root); err == nil {
-		if err := o.box.PinRecord(ctx, address.Root, raw); err != nil && !pinRefused(err) {
+		if err := a.pin(ctx, o, address.Root, raw); err != nil && !pinRefused(err) {
 			return control.Contact{}, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/store"
 )
 
 // door takes in what other nodes deliver to the accounts of this one.
@@ -27,5 +28,20 @@ func (d *door) Accept(ctx context.Context, m *sealed.Message, _ peer.ID) error {
 	if a == nil {
 		return errNotOurs
 	}
-	return a.accept(ctx, m)
+	return a.incoming.accept(ctx, m, false)
+}
+
+// Admit refuses before the body is sent what would be refused after it.
+func (d *door) Admit(o sealed.Outer) error {
+	if err := o.Check(time.Now()); err != nil {
+		return &store.Refusal{Code: store.CodeExpiry, Text: err.Error()}
+	}
+	a := d.owner(o, time.Now())
+	switch {
+	case a == nil:
+		return errNotOurs
+	case a.incoming.full(o.Size):
+		return errFull
+	}
+	return nil
 }

@@ -41,22 +41,25 @@ type arrival struct {
 	ref   journal.Ref
 	outer sealed.Outer
 	at    time.Time // when it was on our disk
-	busy  bool
+
+	collected bool // from holders, rather than straight from the sender
+	busy      bool
 }
 
 // arrivalHead is the heading of an arrival in the journal.
 type arrivalHead struct {
-	Outer []byte `cbor:"1,keyasint"`
-	At    int64  `cbor:"2,keyasint"` // Unix seconds
+	Outer     []byte `cbor:"1,keyasint"`
+	At        int64  `cbor:"2,keyasint"`           // Unix seconds
+	Collected bool   `cbor:"3,keyasint,omitempty"` // from holders, who are to delete it
 }
 
-func parseArrival(b []byte) (sealed.Outer, time.Time, error) {
+func parseArrival(ref journal.Ref, b []byte) (arrival, error) {
 	var h arrivalHead
 	if err := wire.Unmarshal(b, &h); err != nil {
-		return sealed.Outer{}, time.Time{}, err
+		return arrival{}, err
 	}
 	outer, err := sealed.ParseOuter(h.Outer)
-	return outer, time.Unix(h.At, 0), err
+	return arrival{ref: ref, outer: outer, at: time.Unix(h.At, 0), collected: h.Collected}, err
 }
 
 func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
@@ -69,18 +72,18 @@ func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
 		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sealed.Outer),
 	}
 	for ref, head := range j.Records() {
-		outer, at, err := parseArrival(head)
+		a, err := parseArrival(ref, head)
 		if err != nil {
 			log.Warn("a waiting message cannot be read", "err", err)
 			j.Free(ref)
 			continue
 		}
-		id := outer.ID()
+		id := a.outer.ID()
 		if _, twice := in.pending[id]; twice {
 			j.Free(ref)
 			continue
 		}
-		in.add(id, arrival{ref: ref, outer: outer, at: at})
+		in.add(id, a)
 	}
 	return in, nil
 }
@@ -116,19 +119,16 @@ func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
 }
 
 // accept puts a message on the disk. What is here already is accepted again.
-func (in *incoming) accept(ctx context.Context, m *sealed.Message) error {
+func (in *incoming) accept(ctx context.Context, m *sealed.Message, collected bool) error {
 	id := m.Outer.ID()
 	if in.has(id) {
 		return nil
 	}
-	in.mu.Lock()
-	full := in.bytes+int64(m.Outer.Size) > MaxIncoming
-	in.mu.Unlock()
-	if full {
+	if in.full(m.Outer.Size) {
 		return errFull
 	}
 	now := time.Now()
-	head, err := wire.Marshal(&arrivalHead{Outer: m.Outer.Marshal(), At: now.Unix()})
+	head, err := wire.Marshal(&arrivalHead{Outer: m.Outer.Marshal(), At: now.Unix(), Collected: collected})
 	if err != nil {
 		return err
 	}
@@ -142,8 +142,15 @@ func (in *incoming) accept(ctx context.Context, m *sealed.Message) error {
 		in.log.Free(ref)
 		return nil
 	}
-	in.add(id, arrival{ref: ref, outer: m.Outer, at: now})
+	in.add(id, arrival{ref: ref, outer: m.Outer, at: now, collected: collected})
 	return nil
+}
+
+// full says whether there is no room for a body of the size.
+func (in *incoming) full(size uint64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.bytes+int64(size) > MaxIncoming
 }
 
 // take gives the next message to be opened.

@@ -326,6 +326,7 @@ func (n *Node) follow(ctx context.Context) {
 			n.network.tell()
 			for _, a := range n.all() {
 				a.courier.Nudge()
+				a.neighboursChanged()
 			}
 		case e := <-sub.Out():
 			switch e := e.(type) {

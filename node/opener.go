@@ -82,14 +82,12 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 		return err
 	case err != nil:
 		a.log.Info("a message cannot be opened", "err", err)
-		a.incoming.done(id)
-		a.entomb(arr.outer)
+		a.finish(id, arr, true)
 		return nil
 	}
 	if !arr.at.Before(arr.outer.Expiry.End()) { // the sender has counted it as failed, or will
 		a.log.Info("a message came after it had expired")
-		a.incoming.done(id)
-		a.entomb(arr.outer)
+		a.finish(id, arr, true)
 		return nil
 	}
 	switch in.Kind {
@@ -101,8 +99,18 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 	if err != nil {
 		return err
 	}
-	a.incoming.done(id)
+	a.finish(id, arr, arr.collected)
 	return nil
+}
+
+// finish ends with a message that is in the mailbox, or never will be, and has
+// the holders delete it. One that came straight from its sender is with no
+// holder, as far as we know; should it be, they will name it.
+func (a *account) finish(id sealed.ID, arr arrival, delete bool) {
+	a.incoming.done(id)
+	if delete {
+		a.entomb(arr.outer)
+	}
 }
 
 func (a *account) openReceipt(ctx context.Context, o *open, in *sealed.Inner) error {
@@ -200,7 +208,7 @@ func (a *account) trust(ctx context.Context, o *open, in *sealed.Inner) error {
 	}
 	if r, err := in.Record(); err == nil && r != nil {
 		if r.Root() == in.From && r.Valid(time.Now()) == nil {
-			if err := o.box.PinRecord(ctx, in.From, in.SenderRecord); err != nil && !pinRefused(err) {
+			if err := a.pin(ctx, o, in.From, in.SenderRecord); err != nil && !pinRefused(err) {
 				return err
 			}
 		}

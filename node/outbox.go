@@ -69,9 +69,16 @@ func (b *outbox) Pinned(ctx context.Context, root identity.Root) (*identity.Reco
 }
 
 func (b *outbox) Pin(ctx context.Context, root identity.Root, record []byte) error {
-	err := b.open.box.PinRecord(ctx, root, record)
+	return b.pin(ctx, b.open, root, record)
+}
+
+// pin notes a record, and raises the alarm when there is another of the same
+// sequence: only the person's own device can sign one, and it never signs two.
+func (a *account) pin(ctx context.Context, o *open, root identity.Root, record []byte) error {
+	err := o.box.PinRecord(ctx, root, record)
 	if errors.Is(err, identity.ErrFork) {
-		b.log.Error("two different records of the same sequence were found: somebody may be forging them", "of", root.Label())
+		a.forks.Add(1)
+		a.log.Error("a person has two different records of the same sequence: a device of theirs may be in foreign hands", "of", root.Label())
 	}
 	return err
 }

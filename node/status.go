@@ -71,8 +71,8 @@ func Version() string {
 type figures struct {
 	node *Node
 
-	peers, accounts, locked, outbox, replicas, wanted, waiting *prometheus.Desc
-	heldMessages, heldBytes, heldInboxes, capacity             *prometheus.Desc
+	peers, accounts, locked, outbox, replicas, wanted, waiting, forks *prometheus.Desc
+	heldMessages, heldBytes, heldInboxes, capacity                    *prometheus.Desc
 }
 
 func (n *Node) register() {
@@ -90,6 +90,7 @@ func (n *Node) register() {
 			replicas:     desc("outbox_replicas", "Replicas alive of each waiting message.", "id"),
 			wanted:       desc("outbox_replicas_wanted", "Replicas wanted of each waiting message.", "id"),
 			waiting:      desc("incoming_waiting", "Messages collected and not opened yet."),
+			forks:        desc("record_forks_total", "Persons found with two different records of one sequence, since the start."),
 			heldMessages: desc("holding_messages", "Messages kept for others."),
 			heldBytes:    desc("holding_bytes", "Bytes of mail kept for others."),
 			heldInboxes:  desc("holding_inboxes", "Inboxes of which mail is kept."),
@@ -111,13 +112,14 @@ func (f *figures) Collect(c chan<- prometheus.Metric) {
 	gauge(f.heldInboxes, float64(held.Inboxes))
 	gauge(f.capacity, float64(n.cfg.capacity()))
 	all := n.all()
-	locked, waiting := 0, 0
+	locked, waiting, forks := 0, 0, int64(0)
 	sums := make(map[mailbox.State]int)
 	for _, a := range all {
 		if a.opened() == nil {
 			locked++
 		}
 		waiting += a.incoming.waiting()
+		forks += a.forks.Load()
 		counts, err := a.counts(context.Background())
 		if err != nil {
 			n.log.Warn("the outbox could not be counted", "err", err)
@@ -134,6 +136,7 @@ func (f *figures) Collect(c chan<- prometheus.Metric) {
 	gauge(f.accounts, float64(len(all)))
 	gauge(f.locked, float64(locked))
 	gauge(f.waiting, float64(waiting))
+	c <- prometheus.MustNewConstMetric(f.forks, prometheus.CounterValue, float64(forks))
 	for _, s := range []mailbox.State{mailbox.Accepted, mailbox.Replicated, mailbox.Delivered, mailbox.Displayed, mailbox.Failed} {
 		gauge(f.outbox, float64(sums[s]), s.String())
 	}

@@ -129,7 +129,8 @@ func (c *Courier) hand(t *transit) bool {
 func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.Message, error) {
 	var record *identity.Record
 	var err error
-	if a != nil {
+	known := a != nil && !t.to.Root.IsZero() // a receipt that waits from before a restart has no name
+	if known {
 		record, err = c.recipient(ctx, a, t)
 	} else if t.attempts > 0 {
 		if r, _, e := c.net.ResolveKey(ctx, t.recordHash); e == nil {
@@ -142,7 +143,7 @@ func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.M
 	if e != nil {
 		return nil, e
 	}
-	if a == nil {
+	if !known {
 		if m == nil {
 			return nil, errLocked
 		}

@@ -187,13 +187,13 @@ func (c *Courier) Send(rows ...mailbox.Outgoing) {
 	c.kick()
 }
 
-// SendReceipt sends a receipt. It is not kept on disk: a receipt that is lost
-// is asked for again by the message that comes again, and the tombstone says
-// most of it.
+// SendReceipt sends a receipt. It is on disk only when it has to wait: a receipt
+// that is lost is asked for again by the message that comes again, and the
+// tombstone says most of it.
 func (c *Courier) SendReceipt(id MessageID, to identity.Root, body []byte) {
 	now := time.Now()
 	t := &transit{
-		id: id, kind: sealed.KindReceipt, to: identity.Address{Local: "receipt", Root: to}, receipt: body,
+		id: id, kind: sealed.KindReceipt, to: identity.Address{Root: to}, receipt: body,
 		accepted: now, expires: now.Add(Lifetime), index: -1,
 	}
 	c.mu.Lock()

@@ -143,7 +143,7 @@ func text(rng *rand.Rand, size int) []byte {
 // days ago and whose record only the DHT has.
 func TestSleepingStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := nodetest.New(t, 8, nodetest.Options{Refresh: time.Hour})
+		c := nodetest.New(t, 6, nodetest.Options{Refresh: 12 * time.Hour})
 		defer c.Close()
 		bob := c.Person(1, "bob")
 		c.Pass(time.Minute) // the record is published
@@ -165,7 +165,7 @@ func TestSleepingStranger(t *testing.T) {
 // write to a recipient who was away that long.
 func TestOldRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := nodetest.New(t, 5, nodetest.Options{Refresh: 6 * time.Hour})
+		c := nodetest.New(t, 4, nodetest.Options{Refresh: 24 * time.Hour})
 		defer c.Close()
 		alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
 		id := alice.Send(bob.Address(), "hello", "\n")
@@ -214,7 +214,7 @@ func TestRestore(t *testing.T) {
 // DSN, and a row that says failed.
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := nodetest.New(t, 3, nodetest.Options{Refresh: 6 * time.Hour})
+		c := nodetest.New(t, 3, nodetest.Options{Refresh: 24 * time.Hour})
 		defer c.Close()
 		alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
 		c.Pass(time.Minute)
