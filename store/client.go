@@ -98,9 +98,9 @@ func (c *Client) Deliver(ctx context.Context, p peer.ID, m *sealed.Message) (rec
 	return g.receipt, nil
 }
 
-// Delete shows a tombstone to the nodes nearest to the drop, and returns how many took it. The rest learn of it by
-// upkeep. An error says why none or not all did.
-func (c *Client) Delete(ctx context.Context, inbox identity.Public, tombstone []byte) (acks int, err error) {
+// Delete shows a tombstone to the nodes nearest to the drop and to the owner's keepers, and returns how many took it.
+// The rest learn of it by upkeep. An error says why none or not all did.
+func (c *Client) Delete(ctx context.Context, inbox identity.Public, tombstone []byte, keepers ...peer.ID) (acks int, err error) {
 	t, err := identity.ParseTombstone(tombstone)
 	if err != nil {
 		return 0, fmt.Errorf("delete: %w", err)
@@ -110,8 +110,9 @@ func (c *Client) Delete(ctx context.Context, inbox identity.Public, tombstone []
 	}
 	peers, err := c.nearest(ctx, inbox, collectFrom)
 	if err != nil {
-		return 0, fmt.Errorf("delete: %w", err)
+		err = fmt.Errorf("delete: %w", err)
 	}
+	peers = with(peers, keepers)
 	errs := make([]error, len(peers))
 	var work sync.WaitGroup
 	for i, p := range peers {
@@ -126,6 +127,17 @@ func (c *Client) Delete(ctx context.Context, inbox identity.Public, tombstone []
 		}
 	}
 	return acks, err
+}
+
+// with adds those of more that are not among the peers yet.
+func with(peers, more []peer.ID) []peer.ID {
+	peers = slices.Clip(peers)
+	for _, p := range more {
+		if !slices.Contains(peers, p) {
+			peers = append(peers, p)
+		}
+	}
+	return peers
 }
 
 func (c *Client) deleteAt(ctx context.Context, p peer.ID, t *identity.Tombstone, tombstone []byte) error {

@@ -222,6 +222,49 @@ func TestPutCollectDelete(t *testing.T) {
 	}
 }
 
+// A keeper that is far from the drop hears of a delete at once, and even when nobody else can be found.
+func TestDeleteAtKeepers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		holders := cluster(t, net, 22, noStamps)
+		_, sender := outsider(t, net)
+		node, owner := outsider(t, net)
+		in := storetest.NewInbox(t)
+		order := net.Nearest(store.DropKey(in.Public()), len(holders))
+		keepers := by(holders, order[20:])
+		first, second := in.Message(body), in.Message(body)
+		put(t, sender, first, order[20:]...)
+		put(t, sender, second, order[20:]...)
+		if n := copies(keepers, first) + copies(keepers, second); n != 4 {
+			t.Fatalf("the keepers have %d copies", n)
+		}
+		acks, err := owner.Delete(t.Context(), in.Public(), in.Tombstone(first), order[19:]...)
+		if err != nil || acks != 22 {
+			t.Fatalf("delete: %d acks, %v", acks, err)
+		}
+		if n := copies(holders, first); n != 0 {
+			t.Fatalf("%d copies remain", n)
+		}
+		for _, h := range by(holders, order[:20]) {
+			net.Cut(node, h.Node)
+		}
+		lost := store.NewClient(store.ClientConfig{Self: node.ID, Near: nobody{node}, Dial: node})
+		defer lost.Close()
+		acks, err = lost.Delete(t.Context(), in.Public(), in.Tombstone(second), order[20:]...)
+		if acks != 2 || !errors.Is(err, store.ErrNoHolders) {
+			t.Fatalf("delete without a neighbourhood: %d acks, %v", acks, err)
+		}
+		if n := copies(keepers, second); n != 0 {
+			t.Fatalf("%d copies at the keepers", n)
+		}
+	})
+}
+
+// nobody finds no neighbours.
+type nobody struct{ store.Neighbourhood }
+
+func (nobody) Nearest(context.Context, []byte, int) ([]peer.ID, error) { return nil, nil }
+
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := storetest.New()

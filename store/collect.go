@@ -162,11 +162,7 @@ func (c *Client) whereabouts(ctx context.Context, keys []FetchKey, reports []Inb
 			defer func() { <-slots }()
 			peers, err := c.nearest(ctx, k.Inbox, collectFrom)
 			ten := min(len(peers), Copies)
-			for _, p := range k.Keepers {
-				if !slices.Contains(peers, p) {
-					peers = append(slices.Clip(peers), p)
-				}
-			}
+			peers = with(peers, k.Keepers)
 			near[i] = peers
 			reports[i] = InboxReport{Inbox: k.Inbox, Ten: ten, Asked: len(peers), Err: err}
 		})

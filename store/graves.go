@@ -166,7 +166,7 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		return nil, nil, nil, refuse(CodeTombstones, "%d bytes of your tombstones are kept here, and %d may be", p.bytes, l.TombstoneBytesPerPeer)
 	}
 	// Of messages that were never here only as many are remembered as there is room for.
-	room := min(l.Tombstones-s.tombs-len(items), l.TombstonesPerInbox-len(b.graves)-len(items), l.UnseenPerInbox-b.unseen)
+	room := min(l.Tombstones-s.tombs-len(items), l.Unseen-s.unseen, l.TombstonesPerInbox-len(b.graves)-len(items), l.UnseenPerInbox-b.unseen)
 	if from != "" {
 		room = min(room, l.UnseenPerPeer-p.unseen)
 	}
@@ -177,17 +177,24 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		return nil, nil, nil, firstRefusal(errors.Join(
 			over(b.unseen, len(unseen), l.UnseenPerInbox, "of this inbox that were never here"),
 			over(len(b.graves), len(unseen), l.TombstonesPerInbox, "of this inbox"),
+			over(s.unseen, len(unseen), l.Unseen, "in all that were never here"),
 			over(s.tombs, len(unseen), l.Tombstones, "in all")))
 	}
+	makesRoom := len(items) > 0
 	for _, i := range unseen[:max(0, min(room, len(unseen)))] {
 		keep(i, buried{graveKey{t.Items[i].ID, t.Delete, t.Items[i].Expiry}, true})
 	}
 	g.count(items)
-	if s.bytes+size > s.capacity {
+	// A tombstone for what is here makes room, so it may push out cold copies and go over what messages may fill. One
+	// for what never came may not: anybody can make those, for nothing.
+	most := s.capacity
+	if makesRoom {
+		most += graveReserve
+	}
+	if makesRoom && s.bytes+size > s.capacity {
 		free = s.evict(s.bytes+size-s.capacity, b)
 	}
-	// A tombstone makes room, so it may go over what messages may fill.
-	if s.bytes+size > s.capacity+graveReserve {
+	if s.bytes+size > most {
 		return nil, nil, free, refuse(CodeCapacity, "%d bytes are kept here, of %d", s.bytes, s.capacity)
 	}
 	s.chargeGrave(g, 1)
@@ -209,6 +216,7 @@ func (s *spool) chargeGrave(g *grave, sign int) {
 	b := s.box(g.inbox)
 	b.unseen += sign * g.unseen
 	s.tombs += sign * g.items
+	s.unseen += sign * g.unseen
 	s.bytes += int64(sign) * g.size
 	if g.peer == "" {
 		return

@@ -28,6 +28,9 @@ const (
 	UnseenPerInbox = 10_000
 	// UnseenPerPeer is how many such messages one peer may have deleted.
 	UnseenPerPeer = 10_000
+	// Unseen is how many of all remembered messages may be ones that the holder never had. They are free for whoever
+	// deletes them, so the larger part of Tombstones is kept for messages that were here.
+	Unseen = 100_000
 	// TombstoneBytesPerPeer is how many bytes of tombstones a holder keeps from one peer.
 	TombstoneBytesPerPeer = 4 << 20
 	// Tombstones is how many deleted messages a holder remembers in all; each takes about 150 bytes of memory.
@@ -87,6 +90,7 @@ type Limits struct {
 	TombstonesPerInbox    int
 	UnseenPerInbox        int
 	UnseenPerPeer         int
+	Unseen                int
 	TombstoneBytesPerPeer int64
 	Tombstones            int
 	StreamsPerPeer        int
@@ -107,6 +111,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.TombstonesPerInbox, TombstonesPerInbox)
 	or(&l.UnseenPerInbox, UnseenPerInbox)
 	or(&l.UnseenPerPeer, UnseenPerPeer)
+	or(&l.Unseen, Unseen)
 	or(&l.TombstoneBytesPerPeer, TombstoneBytesPerPeer)
 	or(&l.Tombstones, Tombstones)
 	or(&l.StreamsPerPeer, StreamsPerPeer)
@@ -167,7 +172,7 @@ const (
 	CodeAccess          Code = 15 // for ever: a proof does not hold
 	CodeNear            Code = 16 // the asker is not near the drop, as far as the holder knows
 	CodeUnexpected      Code = 17 // upkeep of a message that the holder did not say it lacks
-	CodeTombstones      Code = 18 // TombstonesPerInbox, UnseenPerInbox, UnseenPerPeer, TombstoneBytesPerPeer or Tombstones
+	CodeTombstones      Code = 18 // TombstonesPerInbox, UnseenPerInbox, UnseenPerPeer, Unseen, TombstoneBytesPerPeer or Tombstones
 	CodeTombstone       Code = 19 // for ever: the tombstone does not hold
 	CodeUnknownInbox    Code = 20 // for ever: nobody here has this inbox
 	CodeMessageTooLarge Code = 21 // for ever: larger than the recipient takes

@@ -271,6 +271,7 @@ func TestTombstoneLimits(t *testing.T) {
 		{"Tombstones, unseen", Limits{Tombstones: 3}, false, "", 3, 3},
 		{"TombstonesPerInbox", Limits{TombstonesPerInbox: 4}, true, "owner", 4, 4},
 		{"UnseenPerInbox", Limits{UnseenPerInbox: 5}, false, "", 5, 5},
+		{"Unseen", Limits{Unseen: 7}, false, "", 7, 7},
 		{"UnseenPerPeer", Limits{UnseenPerPeer: 6}, false, "owner", 6, 6},
 		{"TombstoneBytesPerPeer", Limits{TombstoneBytesPerPeer: 1500}, true, "owner", 0, 1500},
 	} {
@@ -307,8 +308,40 @@ func TestTombstoneLimits(t *testing.T) {
 	}
 	d := Limits{}.withDefaults()
 	if d.Tombstones != Tombstones || d.TombstonesPerInbox != TombstonesPerInbox || d.UnseenPerInbox != UnseenPerInbox ||
-		d.UnseenPerPeer != UnseenPerPeer || d.TombstoneBytesPerPeer != TombstoneBytesPerPeer {
+		d.UnseenPerPeer != UnseenPerPeer || d.Unseen != Unseen || d.TombstoneBytesPerPeer != TombstoneBytesPerPeer {
 		t.Fatalf("defaults %+v", d)
+	}
+}
+
+// Whoever deletes what never came, from as many peers as they like and for as many inboxes, does not keep an owner from
+// deleting what is here, nor push anything out.
+func TestTombstonesForNothing(t *testing.T) {
+	const size = 10_000
+	s := spoolAt(t, t.TempDir(), 3*(size+overhead), free(Limits{Tombstones: 12, Unseen: 8, UnseenPerPeer: 2}))
+	k, far := newKeys(t), newKeys(t)
+	mine, cold := k.letter(1, size, month()), far.letter(2, size, month())
+	storeT(t, s, mine, "sender")
+	storeT(t, s, cold, "sender")
+	s.setCold(far.inbox(), true)
+	var refusal error
+	for i := 0; refusal == nil; i++ {
+		stranger := newKeys(t)
+		tomb, blob := stranger.tombstone(stranger.letter(100+i, sealed.MinBody, month()))
+		_, refusal = s.bury(t.Context(), tomb, blob, peer.ID(fmt.Sprint("stranger", i)), time.Now())
+	}
+	want(t, refusal, CodeTombstones, 8)
+	// A holder that is full takes none of these, and evicts nothing for them.
+	storeT(t, s, k.letter(3, size-int(s.bytes-2*(size+overhead)), month()), "sender")
+	stranger := newKeys(t)
+	s.limits.Unseen = 100
+	tomb, blob := stranger.tombstone(stranger.letter(4, sealed.MinBody, month()))
+	_, err := s.bury(t.Context(), tomb, blob, "one more", time.Now())
+	want(t, err, CodeCapacity, s.capacity)
+	if !s.has(cold) || s.evicted != 0 {
+		t.Fatal("a tombstone for nothing pushed a message out")
+	}
+	if n := buryT(t, s, k, "owner", mine); n != 1 || s.has(mine) {
+		t.Fatal("the owner cannot delete")
 	}
 }
 

@@ -57,6 +57,7 @@ type spool struct {
 	bytes    int64                       // kept and reserved
 	messages int
 	tombs    int
+	unseen   int // of these, messages that were never here
 	peers    map[peer.ID]*peerGraves
 	evicted  uint64
 	lost     uint64 // found missing or damaged
