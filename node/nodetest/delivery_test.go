@@ -67,6 +67,7 @@ func TestBcc(t *testing.T) {
 // TestOfflineToOffline has sender and recipient never on at the same time, and
 // three of ten holders destroyed in between.
 func TestOfflineToOffline(t *testing.T) {
+	t.Parallel()
 	const mails = 50
 	c := nodetest.New(t, 12, nodetest.Options{Change: func(_ int, cfg *node.Config) { cfg.Capacity = 1 << 30 }})
 	alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
@@ -142,6 +143,7 @@ func text(rng *rand.Rand, size int) []byte {
 // TestSleepingStranger is a first contact with somebody who was last seen ten
 // days ago and whose record only the DHT has.
 func TestSleepingStranger(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := nodetest.New(t, 6, nodetest.Options{Refresh: 12 * time.Hour})
 		defer c.Close()
@@ -164,6 +166,7 @@ func TestSleepingStranger(t *testing.T) {
 // TestOldRecord has a sender who has not looked for a new record in five weeks
 // write to a recipient who was away that long.
 func TestOldRecord(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := nodetest.New(t, 4, nodetest.Options{Refresh: 24 * time.Hour})
 		defer c.Close()
@@ -189,6 +192,7 @@ func TestOldRecord(t *testing.T) {
 
 // TestRestore loses a laptop with mail in flight to its keys.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := nodetest.New(t, 6, nodetest.Options{Refresh: time.Hour})
 		defer c.Close()
@@ -213,6 +217,7 @@ func TestRestore(t *testing.T) {
 // TestExpiry has a recipient who never comes back: one delay DSN, one failure
 // DSN, and a row that says failed.
 func TestExpiry(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := nodetest.New(t, 3, nodetest.Options{Refresh: 24 * time.Hour})
 		defer c.Close()

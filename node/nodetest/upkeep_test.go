@@ -21,6 +21,7 @@ var soak = flag.Bool("soak", false, "run TestUpkeep with 60 nodes for three days
 func TestUpkeep(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		t.Run(fmt.Sprintf("upkeep=%v", on), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				if least := churn(t, on); (least >= 8) != on {
 					t.Errorf("at some hour only %d nodes had all messages", least)
