@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -298,7 +299,8 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
-	if _, err := acc.unlockWith(ctx, keys); err != nil {
+	// by the password, as every login after it: the vault knows one keyring only
+	if _, err := acc.unlock(ctx, cmp.Or(made.Password, opt.Password)); err != nil {
 		return control.CreatedAccount{}, errors.Join(err, acc.close())
 	}
 	n.board(acc)
