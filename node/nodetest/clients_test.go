@@ -147,7 +147,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func login(t *testing.T, m *nodetest.Machine, p *nodetest.Person, h *imapclient.UnilateralDataHandler) *imapclient.Client {
+func login(t testing.TB, m *nodetest.Machine, p *nodetest.Person, h *imapclient.UnilateralDataHandler) *imapclient.Client {
 	t.Helper()
 	client, err := imapclient.DialInsecure(m.Status().IMAP, &imapclient.Options{UnilateralDataHandler: h})
 	if err != nil {
@@ -160,7 +160,7 @@ func login(t *testing.T, m *nodetest.Machine, p *nodetest.Person, h *imapclient.
 	return client
 }
 
-func submission(t *testing.T, m *nodetest.Machine, p *nodetest.Person) *smtp.Client {
+func submission(t testing.TB, m *nodetest.Machine, p *nodetest.Person) *smtp.Client {
 	t.Helper()
 	addr := m.Status().SMTP
 	conn, err := smtp.Dial(addr)
@@ -178,20 +178,30 @@ func submission(t *testing.T, m *nodetest.Machine, p *nodetest.Person) *smtp.Cli
 	return conn
 }
 
-func submit(t *testing.T, m *nodetest.Machine, p *nodetest.Person, to, msg string) {
+func submit(t testing.TB, m *nodetest.Machine, p *nodetest.Person, to, msg string) {
 	t.Helper()
-	conn := submission(t, m, p)
-	if err := conn.Mail(p.Address()); err != nil {
-		t.Fatal(err)
+	deliver(t, submission(t, m, p), p.Address(), to, []byte(msg))
+}
+
+func send(t testing.TB, conn *smtp.Client, from, to *nodetest.Person, msg []byte) {
+	t.Helper()
+	deliver(t, conn, from.Address(), to.Address(), msg)
+}
+
+func deliver(t testing.TB, conn *smtp.Client, from, to string, msg []byte) {
+	t.Helper()
+	err := conn.Mail(from)
+	if err == nil {
+		err = conn.Rcpt(to)
 	}
-	if err := conn.Rcpt(to); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	w, err := conn.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write([]byte(msg)); err != nil {
+	if _, err := w.Write(msg); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
