@@ -238,7 +238,7 @@ const listMost = InboxMessages
 
 // get asks for messages and hands each to item, after its id, its size and its hash were checked. It returns those
 // that the holder does not have; what neither came nor is missing did not fit into one answer.
-func (c *conn) get(p prover, k FetchKey, ids []sealed.ID, room func(size uint64) (release func()), item func(id sealed.ID, m *sealed.Message)) (missing []sealed.ID, err error) {
+func (c *conn) get(p prover, k FetchKey, ids []sealed.ID, room func(id sealed.ID, size uint64) (release func()), item func(id sealed.ID, m *sealed.Message)) (missing []sealed.ID, err error) {
 	asked := make(map[sealed.ID]bool, len(ids))
 	for _, id := range ids {
 		asked[id] = true
@@ -265,7 +265,7 @@ func (c *conn) get(p prover, k FetchKey, ids []sealed.ID, room func(size uint64)
 	return nil, err
 }
 
-func (c *conn) getOne(a *getItem, k FetchKey, asked map[sealed.ID]bool, room func(uint64) func(), item func(sealed.ID, *sealed.Message)) error {
+func (c *conn) getOne(a *getItem, k FetchKey, asked map[sealed.ID]bool, room func(sealed.ID, uint64) func(), item func(sealed.ID, *sealed.Message)) error {
 	o, err := sealed.ParseOuter(a.Outer)
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func (c *conn) getOne(a *getItem, k FetchKey, asked map[sealed.ID]bool, room fun
 		return errors.New("message was not asked for")
 	}
 	delete(asked, id)
-	release := room(o.Size)
+	release := room(id, o.Size)
 	defer release()
 	if err := c.s.SetDeadline(time.Now().Add(bodyTime(o.Size))); err != nil {
 		return err

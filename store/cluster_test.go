@@ -474,6 +474,74 @@ func TestCollectFromLiars(t *testing.T) {
 	})
 }
 
+// Holders that make up large messages, and send them as slowly as they may, neither hide mail nor keep a collection from
+// being complete.
+func TestCollectDespiteHogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		holders := cluster(t, net, 12, noStamps)
+		_, sender := outsider(t, net)
+		_, owner := outsider(t, net)
+		in := storetest.NewInbox(t)
+		near := by(holders, net.Nearest(store.DropKey(in.Public()), 10))
+		sent := make(map[sealed.ID]bool)
+		for i := range 12 {
+			m := in.Message(body)
+			if i > 9 {
+				m = in.Message(6 << 20)
+			}
+			sent[m.Outer.ID()] = true
+			put(t, sender, m)
+		}
+		for _, h := range near[:3] {
+			alone := store.NewClient(store.ClientConfig{Self: h.ID, Local: h.holder, Near: only{h.Node}, Dial: h.Node})
+			if _, err := alone.Put(t.Context(), in.Message(sealed.MaxBody), nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			alone.Close()
+			h.Handle(store.DropProtocol, func(ctx context.Context, s store.Stream, remote peer.ID) {
+				h.holder.Serve(ctx, trickling{s}, remote)
+			})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		start := time.Now()
+		var mu sync.Mutex
+		r, err := owner.Collect(ctx, []store.FetchKey{in.Key()}, func(sealed.ID) bool { return false },
+			func(_ context.Context, m *sealed.Message, _ peer.ID) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if took := time.Since(start); took > time.Minute {
+					t.Errorf("message of %d bytes came after %v", m.Outer.Size, took)
+				}
+				delete(sent, m.Outer.ID())
+				return nil
+			})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("collect: %v", err)
+		}
+		if len(sent) > 0 {
+			t.Errorf("%d messages did not come", len(sent))
+		}
+		if in := r.Inboxes[0]; !in.Complete() || in.AnsweredTen != 7 || in.Failed != 0 || r.Failed != 3 {
+			t.Errorf("report %+v", r)
+		}
+	})
+}
+
+// only knows no node but itself.
+type only struct{ *storetest.Node }
+
+func (o only) Nearest(context.Context, []byte, int) ([]peer.ID, error) { return []peer.ID{o.ID}, nil }
+
+// trickling writes little more than a peer must.
+type trickling struct{ store.Stream }
+
+func (s trickling) Write(b []byte) (int, error) {
+	time.Sleep(time.Duration(len(b)) * time.Second / (store.MinRate + 1000))
+	return s.Stream.Write(b)
+}
+
 // stalling writes so many bytes and then nothing.
 type stalling struct {
 	store.Stream

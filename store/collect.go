@@ -19,9 +19,15 @@ import (
 const (
 	// batchBytes is how many bytes of bodies one get asks for, by the sizes that the list told.
 	batchBytes = 4 << 20
-	// collectMemory is how many bytes of bodies a collection has in memory at once; one larger body is let through
-	// alone.
-	collectMemory = 64 << 20
+	// collectMemory is how many bytes of bodies of up to batchBytes a collection has in memory at once. Larger ones that
+	// several holders have listed have collectVouched bytes of their own, and those on the word of fewer
+	// collectDoubtful. So holders that send what they made up, as slowly as they may, are in the way of each other
+	// only.
+	collectMemory   = 32 << 20
+	collectVouched  = 48 << 20
+	collectDoubtful = sealed.MaxBody
+	// vouchers is how many holders have listed a message that is not doubtful.
+	vouchers = 3
 	// collectHolders is how many holders are asked at once, collectLookups how many neighbourhoods are looked up.
 	collectHolders = 32
 	collectLookups = 4
@@ -37,7 +43,7 @@ type CollectReport struct {
 	Holders  int           // asked
 	Answered int           // of these
 	Fetched  int           // messages accepted
-	Failed   int           // messages that were listed and did not get through, or that accept refused
+	Failed   int           // messages that were listed and did not come, or that accept refused
 	Missing  int           // messages that were listed by holders who then said that they do not have them
 	// Had are messages that were listed although the caller has them, by inbox: their tombstones did not get
 	// through everywhere.
@@ -48,15 +54,16 @@ type CollectReport struct {
 type InboxReport struct {
 	Inbox       identity.Public
 	Ten         int   // the nearest known, at most ten
-	AnsweredTen int   // of these
+	AnsweredTen int   // of these; one that broke off before it had sent what it listed has not answered
 	Asked       int   // all, with those a bit further and the keepers
 	Answered    int   // of these
-	Failed      int   // messages that did not get through, or that accept refused
+	Failed      int   // messages that accept refused
 	Err         error // of the lookup
 }
 
 // Complete tells whether nobody can have hidden mail: seven of the ten nearest have answered (of fewer, as large a
-// part), and what they listed got through.
+// part), and what they listed got through. What only others listed, who then did not send it, counts no more than
+// what those who are silent may have: else one of them could keep every collection incomplete.
 func (r InboxReport) Complete() bool {
 	return r.Ten > 0 && r.AnsweredTen >= (7*r.Ten+Copies-1)/Copies && r.Failed == 0
 }
@@ -67,7 +74,7 @@ func (r InboxReport) Complete() bool {
 // once, so that their syncs can be joined. A message whose accept fails is not tried again in this call.
 //
 // Messages come as soon as the first holder has answered, while others are still being asked. The error is that of
-// ctx, or of the holders when none of them answered.
+// ctx, or of the holders when none of them answered; the report is right in any case.
 func (c *Client) Collect(
 	ctx context.Context, keys []FetchKey,
 	have func(sealed.ID) bool, accept func(ctx context.Context, m *sealed.Message, from peer.ID) error,
@@ -75,7 +82,9 @@ func (c *Client) Collect(
 	g := &gathering{
 		client: c, have: have, accept: accept, ctx: ctx,
 		sought: make(map[sealed.ID]*sought), had: make(map[identity.Public][]sealed.ID),
-		memory: semaphore.NewWeighted(collectMemory), accepts: semaphore.NewWeighted(accepting),
+		memory:  semaphore.NewWeighted(collectMemory),
+		vouched: semaphore.NewWeighted(collectVouched), doubtful: semaphore.NewWeighted(collectDoubtful),
+		accepts: semaphore.NewWeighted(accepting),
 		changed: make(chan struct{}),
 		answers: make(map[peer.ID]bool),
 	}
@@ -122,6 +131,8 @@ func (c *Client) Collect(
 		case s.state == stateDone || s.state == stateHad:
 		case s.state == stateOpen && !s.cut:
 			report.Missing++
+		case s.state == stateOpen || s.state == stateClaimed:
+			report.Failed++ // those who listed it have not answered, or would have sent it
 		default:
 			failed[s.key.Inbox]++
 			report.Failed++
@@ -177,8 +188,9 @@ type gathering struct {
 	ctx     context.Context
 	have    func(sealed.ID) bool
 	accept  func(context.Context, *sealed.Message, peer.ID) error
-	memory  *semaphore.Weighted
 	accepts *semaphore.Weighted
+	// Bytes of bodies: of those up to batchBytes, and of the larger ones.
+	memory, vouched, doubtful *semaphore.Weighted
 
 	mu      sync.Mutex
 	sought  map[sealed.ID]*sought
@@ -192,6 +204,7 @@ type gathering struct {
 type sought struct {
 	key   *FetchKey
 	size  uint64 // by the word of the first
+	lists int    // how many have listed it
 	state seekState
 	by    peer.ID   // who was asked last
 	at    time.Time // and when
@@ -214,7 +227,7 @@ const (
 // source is a holder that messages are fetched from.
 type source interface {
 	list(keys []FetchKey, page func(k FetchKey, items []Listed)) error
-	get(k FetchKey, ids []sealed.ID, room func(uint64) func(), item func(sealed.ID, *sealed.Message)) (missing []sealed.ID, err error)
+	get(k FetchKey, ids []sealed.ID, room func(sealed.ID, uint64) func(), item func(sealed.ID, *sealed.Message)) (missing []sealed.ID, err error)
 	end(err error)
 }
 
@@ -228,7 +241,7 @@ func (r remoteSource) list(keys []FetchKey, page func(FetchKey, []Listed)) error
 	return r.conn.list(r.prover, keys, page)
 }
 
-func (r remoteSource) get(k FetchKey, ids []sealed.ID, room func(uint64) func(), item func(sealed.ID, *sealed.Message)) ([]sealed.ID, error) {
+func (r remoteSource) get(k FetchKey, ids []sealed.ID, room func(sealed.ID, uint64) func(), item func(sealed.ID, *sealed.Message)) ([]sealed.ID, error) {
 	return r.conn.get(r.prover, k, ids, room, item)
 }
 
@@ -247,9 +260,9 @@ func (l localSource) list(keys []FetchKey, page func(FetchKey, []Listed)) error 
 	return nil
 }
 
-func (l localSource) get(k FetchKey, ids []sealed.ID, room func(uint64) func(), item func(sealed.ID, *sealed.Message)) (missing []sealed.ID, err error) {
+func (l localSource) get(k FetchKey, ids []sealed.ID, room func(sealed.ID, uint64) func(), item func(sealed.ID, *sealed.Message)) (missing []sealed.ID, err error) {
 	for _, id := range ids {
-		m, err := l.h.spool.read(k.Inbox, id, room)
+		m, err := l.h.spool.read(k.Inbox, id, func(size uint64) func() { return room(id, size) })
 		if err != nil {
 			missing = append(missing, id)
 			continue
@@ -290,9 +303,11 @@ func (g *gathering) from(p peer.ID, keys []FetchKey) (err error) {
 	if err := src.list(keys, func(k FetchKey, items []Listed) { mine = append(mine, g.note(k, items)...) }); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	g.answers[p] = true
-	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.answers[p] = err == nil
+	}()
 	for {
 		batch, key, wait := g.claim(p, mine)
 		if len(batch) > 0 {
@@ -330,6 +345,7 @@ func (g *gathering) note(k FetchKey, items []Listed) (ids []sealed.ID) {
 		}
 		// The same id in two inboxes is a lie of one of the holders.
 		if s.key.Inbox == k.Inbox {
+			s.lists++
 			ids = append(ids, item.ID)
 		}
 		g.mu.Unlock()
@@ -405,13 +421,13 @@ func (g *gathering) fetch(src source, p peer.ID, key *FetchKey, batch []sealed.I
 	var work sync.WaitGroup
 	came := 0
 	var release func()
-	room := func(size uint64) func() {
-		n := int64(min(size, collectMemory))
+	room := func(id sealed.ID, size uint64) func() {
+		memory, n := g.budget(id, size), int64(size)
 		// The context's end also ends the read that follows.
-		if g.memory.Acquire(g.ctx, n) != nil {
+		if memory.Acquire(g.ctx, n) != nil {
 			release = func() {}
 		} else {
-			release = sync.OnceFunc(func() { g.memory.Release(n) })
+			release = sync.OnceFunc(func() { memory.Release(n) })
 		}
 		return func() {
 			if release != nil { // the message did not come
@@ -452,6 +468,19 @@ func (g *gathering) fetch(src source, p peer.ID, key *FetchKey, batch []sealed.I
 	}
 	g.change()
 	return err
+}
+
+// budget tells which memory a body comes from.
+func (g *gathering) budget(id sealed.ID, size uint64) *semaphore.Weighted {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case size <= batchBytes:
+		return g.memory
+	case g.sought[id].lists >= vouchers:
+		return g.vouched
+	}
+	return g.doubtful
 }
 
 // arrived tells whether a message that came is the first of its kind.
@@ -521,7 +550,7 @@ func (c *Client) Get(
 		}
 		before := len(left)
 		var refused error
-		gone, err := src.get(key, batch, func(uint64) func() { return func() {} }, func(id sealed.ID, m *sealed.Message) {
+		gone, err := src.get(key, batch, func(sealed.ID, uint64) func() { return func() {} }, func(id sealed.ID, m *sealed.Message) {
 			delete(left, id)
 			if refused == nil {
 				refused = accept(ctx, m, holder)
