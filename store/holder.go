@@ -476,14 +476,16 @@ const (
 	viewTime  = 5 * time.Minute // how long a view is believed
 	viewPeers = 20              // how many nodes are near
 	maxViews  = 4096
-	lookups   = 4               // at once
+	lookups   = 4               // at once for others, and as many for this holder's own upkeep
 	lookTime  = 4 * time.Second // for one lookup
 )
 
-// views remembers who is near a drop, so that strangers cannot make a holder look up more than it likes to.
+// views remembers who is near a drop, so that strangers cannot make a holder look up more than it likes to, nor keep it
+// from its own lookups.
 type views struct {
-	near  Neighbourhood
-	slots chan struct{}
+	near   Neighbourhood
+	own    chan struct{} // lookups of this holder
+	others chan struct{} // lookups for others
 
 	mu sync.Mutex
 	m  map[identity.Public]view
@@ -495,11 +497,12 @@ type view struct {
 }
 
 func (v *views) init(near Neighbourhood) {
-	v.near, v.slots, v.m = near, make(chan struct{}, lookups), make(map[identity.Public]view)
+	v.near, v.m = near, make(map[identity.Public]view)
+	v.own, v.others = make(chan struct{}, lookups), make(chan struct{}, lookups)
 }
 
-// get returns the nearest nodes of a drop, from memory when that is fresh enough.
-func (v *views) get(ctx context.Context, inbox identity.Public, fresh time.Duration) ([]peer.ID, error) {
+// get returns the nearest nodes of a drop, from memory when that is fresh enough. slots is own or others.
+func (v *views) get(ctx context.Context, inbox identity.Public, fresh time.Duration, slots chan struct{}) ([]peer.ID, error) {
 	v.mu.Lock()
 	known, ok := v.m[inbox]
 	v.mu.Unlock()
@@ -509,8 +512,8 @@ func (v *views) get(ctx context.Context, inbox identity.Public, fresh time.Durat
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	select {
-	case v.slots <- struct{}{}:
-		defer func() { <-v.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -552,10 +555,11 @@ func (v *visit) isNear(ctx context.Context, inbox identity.Public) (bool, error)
 	if a, ok := v.near[inbox]; ok {
 		return a.near, a.err
 	}
-	peers, err := v.holder.views.get(ctx, inbox, viewTime)
+	views := &v.holder.views
+	peers, err := views.get(ctx, inbox, viewTime, views.others)
 	if err == nil && !slices.Contains(peers, v.session.remote) {
 		// It may have come since.
-		peers, err = v.holder.views.get(ctx, inbox, UpkeepAfterChange)
+		peers, err = views.get(ctx, inbox, UpkeepAfterChange, views.others)
 	}
 	a := nearAnswer{slices.Contains(peers, v.session.remote), err}
 	if v.near == nil {

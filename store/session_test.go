@@ -820,7 +820,7 @@ func TestViews(t *testing.T) {
 		v.init(near)
 		look := func(in identity.Public, fresh time.Duration) {
 			t.Helper()
-			if p, err := v.get(t.Context(), in, fresh); err != nil || len(p) != 2 {
+			if p, err := v.get(t.Context(), in, fresh, v.own); err != nil || len(p) != 2 {
 				t.Fatal(p, err)
 			}
 		}
@@ -852,7 +852,7 @@ func TestViews(t *testing.T) {
 		var work sync.WaitGroup
 		for i := range 3 * lookups {
 			work.Go(func() {
-				if _, err := v.get(t.Context(), identity.Public{2, byte(i)}, 0); i >= 0 && err == nil {
+				if _, err := v.get(t.Context(), identity.Public{2, byte(i)}, 0, v.others); i >= 0 && err == nil {
 					t.Error("found somebody")
 				}
 			})
@@ -861,6 +861,14 @@ func TestViews(t *testing.T) {
 		near.mu.Lock()
 		if near.now != lookups {
 			t.Errorf("%d lookups at once", near.now)
+		}
+		near.mu.Unlock()
+		// Those of others are not in the way of one's own.
+		work.Go(func() { _, _ = v.get(t.Context(), identity.Public{3}, 0, v.own) })
+		synctest.Wait()
+		near.mu.Lock()
+		if near.now != lookups+1 {
+			t.Errorf("%d lookups at once, with one of this holder's own", near.now)
 		}
 		near.mu.Unlock()
 		start := time.Now()
