@@ -60,8 +60,10 @@ type open struct {
 	box      *mailbox.Mailbox
 	receipts *receipts
 
-	mu   sync.Mutex
-	told map[identity.Root]identity.Epoch // who has had our record of which week
+	mu      sync.Mutex
+	told    map[identity.Root]identity.Epoch   // who has had our record of which week
+	records map[identity.Root]*identity.Record // read lately
+	pins    uint64                             // how often one was pinned
 }
 
 func openAccount(h home, root identity.Root, n *network, work int, log *slog.Logger) (*account, error) {
@@ -174,7 +176,7 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 	if err != nil {
 		return nil, fmt.Errorf("open the mailbox: %w", err)
 	}
-	o := &open{keys: keys, box: box, told: make(map[identity.Root]identity.Epoch)}
+	o := &open{keys: keys, box: box, told: make(map[identity.Root]identity.Epoch), records: make(map[identity.Root]*identity.Record)}
 	o.receipts = newReceipts(a)
 	if err := a.courier.Unlock(ctx, &outbox{a, o}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the outbox: %w", err), box.Close())

@@ -76,6 +76,10 @@ func (b *outbox) Pin(ctx context.Context, root identity.Root, record []byte) err
 // sequence: only the person's own device can sign one, and it never signs two.
 func (a *account) pin(ctx context.Context, o *open, root identity.Root, record []byte) error {
 	err := o.box.PinRecord(ctx, root, record)
+	o.mu.Lock()
+	delete(o.records, root)
+	o.pins++
+	o.mu.Unlock()
 	if errors.Is(err, identity.ErrFork) {
 		a.forks.Add(1)
 		a.log.Error("a person has two different records of the same sequence: a device of theirs may be in foreign hands", "of", root.Label())
@@ -83,13 +87,34 @@ func (a *account) pin(ctx context.Context, o *open, root identity.Root, record [
 	return err
 }
 
+// maxRecords is how many records are kept read: reading one takes as long as
+// everything else about a message.
+const maxRecords = 1000
+
 // record is the newest record seen of a person, nil when none.
 func (o *open) record(ctx context.Context, root identity.Root) (*identity.Record, error) {
+	o.mu.Lock()
+	r, pins := o.records[root], o.pins
+	o.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
 	raw, err := o.box.Record(ctx, root)
 	if err != nil || raw == nil {
 		return nil, err
 	}
-	return identity.ParseRecord(raw)
+	if r, err = identity.ParseRecord(raw); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.records) >= maxRecords {
+		clear(o.records)
+	}
+	if o.pins == pins { // else another may have been pinned meanwhile
+		o.records[root] = r
+	}
+	return r, nil
 }
 
 func pinRefused(err error) bool {
