@@ -27,23 +27,56 @@ func transferTime(base time.Duration, size uint64) time.Duration {
 	return base + time.Duration(size/slowest)*time.Second
 }
 
-// weight is what a sealed message takes of the memory budget.
-func weight(m *sealed.Message) int64 { return min(int64(len(m.Body)), memory) }
+// take reserves memory for the message of an attempt. Only what is being tried
+// holds any of it, so whoever waits for some gets it in the end.
+func (c *Courier) take(ctx context.Context, t *transit, size uint64) error {
+	n := int64(min(size, memory))
+	if err := c.budget.Acquire(ctx, n); err != nil {
+		return err
+	}
+	t.held = n
+	return nil
+}
+
+// free gives it back.
+func (c *Courier) free(t *transit) {
+	c.budget.Release(t.held)
+	t.held = 0
+}
+
+// rest puts a message on the disk that would stay in memory between two
+// attempts, when there are many of those.
+func (c *Courier) rest(ctx context.Context, t *transit) {
+	c.mu.Lock()
+	many := t.msg != nil && !t.over() && c.resting > resting
+	c.mu.Unlock()
+	if !many {
+		return
+	}
+	if err := c.keep(context.WithoutCancel(ctx), t); err != nil {
+		c.log.Warn("a sealed message could not be kept", "err", err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.discard(t) // it is sealed again
+	}
+}
 
 // attempt tries to bring t further and says when to try again.
 func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error) {
 	c.mu.Lock()
 	a := c.account
+	over, entombed, expired := t.over(), t.entombed, time.Now().After(t.expires)
 	c.mu.Unlock()
-	if t.over() {
-		return time.Minute, c.record(ctx, a, t)
+	if over {
+		return tellAgain, c.tell(ctx, a, t)
 	}
-	if !t.entombed.IsZero() {
-		return c.entomb(ctx, a, t)
+	if !entombed.IsZero() {
+		return c.entomb(ctx, a, t, entombed)
 	}
-	if time.Now().After(t.expires) {
+	if expired {
 		return time.Hour, nil // nobody takes it any more; sweep ends it
 	}
+	defer func() { c.free(t) }()
 	m, err := c.prepare(ctx, a, t)
 	if err != nil {
 		return c.failed(ctx, a, t, err)
@@ -73,10 +106,6 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 			}()
 		}
 	}
-	if t.kind == sealed.KindReceipt && !t.handed.IsZero() {
-		c.settle(t, mailbox.Delivered)
-		return 0, nil
-	}
 	if err := c.keep(ctx, t); err != nil && ctx.Err() == nil {
 		c.log.Warn("a sealed message could not be kept", "err", err)
 	}
@@ -87,9 +116,9 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	c.mu.Lock()
 	t.attempts++
 	t.lastError = ""
-	n, entombed := t.attempts, !t.entombed.IsZero()
+	n, gone := t.attempts, !t.entombed.IsZero()
 	c.mu.Unlock()
-	if entombed {
+	if gone {
 		return refuseTime, nil
 	}
 	return backoff(n, true), c.record(ctx, a, t)
@@ -129,51 +158,50 @@ func (c *Courier) hand(t *transit) bool {
 func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.Message, error) {
 	var record *identity.Record
 	var err error
+	c.mu.Lock()
+	first, have := t.attempts == 0, t.msg != nil || t.isParcel
+	c.mu.Unlock()
 	known := a != nil && !t.to.Root.IsZero() // a receipt that waits from before a restart has no name
 	if known {
-		record, err = c.recipient(ctx, a, t)
-	} else if t.attempts > 0 {
+		record, err = c.recipient(ctx, a, t, first)
+	} else if !first {
 		if r, _, e := c.net.ResolveKey(ctx, t.recordHash); e == nil {
 			c.mu.Lock()
 			t.hosts, t.keepers = r.Hosts, r.Keepers
 			c.mu.Unlock()
 		}
 	}
-	m, e := c.sealedBytes(t)
-	if e != nil {
-		return nil, e
-	}
 	if !known {
-		if m == nil {
+		if !have {
 			return nil, errLocked
 		}
-		return m, nil
+		return c.sealedBytes(ctx, t)
 	}
 	if record == nil {
-		if m != nil { // what was sealed before can still go
-			return m, nil
+		if have { // what was sealed before can still go
+			return c.sealedBytes(ctx, t)
 		}
 		return nil, err
 	}
 	c.mu.Lock()
 	t.hosts, t.keepers = record.Hosts, record.Keepers
-	current := m != nil && t.generation >= record.Roster.Generation
+	current := have && t.generation >= record.Roster.Generation
 	c.mu.Unlock()
 	if current {
-		return m, nil
+		return c.sealedBytes(ctx, t)
 	}
 	return c.seal(ctx, a, t, record)
 }
 
 // recipient finds the record of the recipient: the one at hand for a first
 // attempt, the network's newest after that.
-func (c *Courier) recipient(ctx context.Context, a Account, t *transit) (*identity.Record, error) {
+func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bool) (*identity.Record, error) {
 	root := t.to.Root
 	pinned, err := a.Pinned(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	if pinned != nil && pinned.Valid(time.Now()) == nil && t.attempts == 0 {
+	if pinned != nil && pinned.Valid(time.Now()) == nil && first {
 		return pinned, nil
 	}
 	found, raw, err := c.net.Resolve(ctx, root)
@@ -213,20 +241,17 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if withRecord {
 		in.SenderRecord = a.OwnRecord()
 	}
-	if err := c.budget.Acquire(ctx, min(int64(len(text))+4096, memory)); err != nil {
+	if err := c.take(ctx, t, uint64(len(text))+4096); err != nil {
 		return nil, err
 	}
 	m, err := a.Seal(in, keys, epoch)
-	c.budget.Release(min(int64(len(text))+4096, memory))
 	if err != nil {
-		return nil, err
-	}
-	if err := c.budget.Acquire(ctx, weight(m)); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.discard(t)
+	c.resting += int64(len(m.Body))
 	t.msg, t.outer, t.generation, t.withRecord = m, m.Outer, r.Roster.Generation, withRecord && in.SenderRecord != nil
 	t.recordHash, t.hosts, t.keepers = identity.RecordKeyHash(t.to.Root), r.Hosts, r.Keepers
 	t.handed, t.awaiting = time.Time{}, false
@@ -265,6 +290,10 @@ func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error 
 	})
 	if err != nil {
 		cancel()
+	} else { // the rest of the ten get it while other messages are tried
+		n := t.held
+		t.held = 0
+		context.AfterFunc(ctx, func() { c.budget.Release(n) })
 	}
 	c.placed(t, result)
 	c.mu.Lock()
@@ -306,12 +335,12 @@ func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message) erro
 
 // entomb ends a transit whose tombstone was seen: the recipient has deleted
 // the message at the holders, which it does when it has filed or refused it.
-func (c *Courier) entomb(ctx context.Context, a Account, t *transit) (time.Duration, error) {
-	if wait := refuseTime - time.Since(t.entombed); wait > 0 {
+func (c *Courier) entomb(ctx context.Context, a Account, t *transit, since time.Time) (time.Duration, error) {
+	if wait := refuseTime - time.Since(since); wait > 0 {
 		return wait, nil
 	}
 	c.settle(t, mailbox.Delivered)
-	return 0, c.record(ctx, a, t)
+	return tellAgain, c.tell(ctx, a, t)
 }
 
 // settle moves t to a final state; a state never moves back.

@@ -26,12 +26,14 @@ const (
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
 	sweepEvery = time.Minute         // between looks for what is delayed or over
+	tellAgain  = time.Minute         // after the end of a transit could not be written down
 )
 
 // The bounds of one courier's work.
 const (
 	workers     = 24       // attempts at once
-	memory      = 96 << 20 // bytes of sealed mail in memory at once
+	memory      = 96 << 20 // bytes of sealed mail that attempts have in memory at once
+	resting     = 32 << 20 // bytes of it that stay in memory between two attempts
 	directHosts = 3        // hosts of a recipient that are tried
 	tries       = 6        // attempts of a receipt: a lost one is made again when a duplicate comes
 )
@@ -97,7 +99,7 @@ type Courier struct {
 	account  Account // nil while locked
 	transits map[MessageID]*transit
 	queue    schedule
-	running  int
+	resting  int64 // bytes of sealed mail that transits have in memory
 }
 
 // New opens the parcels. Run carries them.
@@ -141,7 +143,12 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 		}
 	}
 	for id, t := range c.transits {
-		if t.kind == sealed.KindMail && !known[id] && !t.running { // settled before its parcel was freed
+		switch {
+		case t.kind != sealed.KindMail || known[id]:
+		case t.running: // settled before its parcel was freed; finish forgets it
+			t.state = max(t.state, mailbox.Delivered)
+			t.told = t.state
+		default:
 			c.forget(t)
 		}
 	}
@@ -338,9 +345,9 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	defer c.mu.Unlock()
 	t.running = false
 	switch {
-	case t.over() && (c.account != nil || t.kind != sealed.KindMail):
+	case t.over() && (t.told == t.state || t.kind != sealed.KindMail):
 		c.forget(t)
-	case t.over(): // locked: the parcel stays until the outbox can be told
+	case t.over() && c.account == nil: // the parcel stays until the outbox can be told
 	case t.kind == sealed.KindReceipt && t.attempts >= tries:
 		c.forget(t)
 	default:
@@ -363,6 +370,7 @@ func (c *Courier) work(ctx context.Context, t *transit) {
 		if p := recover(); p != nil {
 			c.log.Error("an attempt panicked", "panic", p)
 		}
+		c.rest(ctx, t)
 		c.finish(t, next)
 	}()
 	wait, err := c.attempt(ctx, t)

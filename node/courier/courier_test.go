@@ -60,7 +60,7 @@ func (w *world) publish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.record = raw
+	w.set(func() { w.record = raw })
 }
 
 func (w *world) Resolve(context.Context, identity.Root) (*identity.Record, []byte, error) {
@@ -113,7 +113,12 @@ func (w *world) Seal(in *sealed.Inner, to identity.KeySet, e identity.Epoch) (*s
 func (w *world) OwnRecord() []byte          { return nil }
 func (w *world) KnowsUs(identity.Root) bool { return true }
 func (w *world) Told(identity.Root)         {}
-func (w *world) Drained(time.Time) bool     { return w.drained }
+
+func (w *world) Drained(time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drained
+}
 
 func (w *world) Pinned(context.Context, identity.Root) (*identity.Record, error) { return nil, nil }
 func (w *world) Pin(context.Context, identity.Root, []byte) error                { return nil }

@@ -63,7 +63,7 @@ func (c *Courier) keep(ctx context.Context, t *transit) error {
 // release forgets the sealed bytes in memory. The mutex is held.
 func (c *Courier) release(t *transit) {
 	if t.msg != nil {
-		c.budget.Release(weight(t.msg))
+		c.resting -= int64(len(t.msg.Body))
 		t.msg = nil
 	}
 }
@@ -78,15 +78,15 @@ func (c *Courier) discard(t *transit) {
 }
 
 // sealedBytes gives the sealed message of t, from memory or from its parcel.
-func (c *Courier) sealedBytes(t *transit) (*sealed.Message, error) {
+func (c *Courier) sealedBytes(ctx context.Context, t *transit) (*sealed.Message, error) {
 	c.mu.Lock()
-	m, ref, ok, outer := t.msg, t.parcel, t.isParcel, t.outer
+	m, ref, outer := t.msg, t.parcel, t.outer
 	c.mu.Unlock()
+	if err := c.take(ctx, t, outer.Size); err != nil {
+		return nil, err
+	}
 	if m != nil {
 		return &sealed.Message{Outer: outer, Body: m.Body}, nil
-	}
-	if !ok {
-		return nil, nil
 	}
 	_, body, err := c.parcels.Read(ref)
 	if err != nil {

@@ -44,12 +44,32 @@ func (c *Courier) Receive(ctx context.Context, from identity.Root, items []seale
 
 // end settles a transit, tells the row and the sender, and takes it off the books.
 func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.State, reason string) error {
-	if !c.settle(t, s) {
+	if c.settle(t, s) {
+		c.mu.Lock()
+		t.lastError, t.reason = reason, reason
+		c.mu.Unlock()
+	}
+	err := c.tell(ctx, a, t)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !t.running {
+			c.queue.plan(t, time.Now().Add(tellAgain))
+			c.kick()
+		}
+	}
+	return err
+}
+
+// tell brings the end of a transit to the sender and into the row, unless that
+// was done. It is tried until it works.
+func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
+	c.mu.Lock()
+	s, reason, due := t.state, t.reason, t.over() && t.told != t.state
+	c.mu.Unlock()
+	if a == nil || !due || t.kind != sealed.KindMail {
 		return nil
 	}
-	c.mu.Lock()
-	t.lastError = reason
-	c.mu.Unlock()
 	kind := mail.NotifySuccess
 	if s == mailbox.Failed {
 		kind = mail.NotifyFailure
@@ -64,7 +84,8 @@ func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.Stat
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !t.running {
+	t.told = s
+	if !t.running && t.told == t.state {
 		c.forget(t)
 	}
 	return nil

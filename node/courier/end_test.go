@@ -1,0 +1,132 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox"
+)
+
+// heavy is a world whose messages are large.
+type heavy struct{ *world }
+
+func (h heavy) Text(context.Context, MessageID) ([]byte, error) { return make([]byte, 8<<20), nil }
+
+// TestMoreThanMemory sends more than the courier may have in memory to a host
+// that takes everything and confirms nothing, as a locked one does.
+func TestMoreThanMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hostUp, w.holders = true, 10
+		c, end := w.carry(t, t.TempDir(), false)
+		defer end()
+		if err := c.Unlock(t.Context(), heavy{w}); err != nil {
+			t.Fatal(err)
+		}
+		const mails = 40
+		for i := range mails {
+			c.Send(w.accept(byte(i + 1)))
+		}
+		pass(10 * time.Minute)
+		for i := range mails {
+			if s := w.row(byte(i + 1)).State; s != mailbox.Replicated {
+				t.Fatalf("message %d has state %s", i, s)
+			}
+		}
+	})
+}
+
+// grumpy is a world whose disk is full for a while.
+type grumpy struct {
+	*world
+	full bool
+}
+
+var errFull = errors.New("no space")
+
+func (g *grumpy) Report(ctx context.Context, id MessageID, k mail.Notify, reason string) error {
+	g.mu.Lock()
+	full := g.full
+	g.mu.Unlock()
+	if full {
+		return errFull
+	}
+	return g.world.Report(ctx, id, k, reason)
+}
+
+func (g *grumpy) Update(ctx context.Context, id MessageID, f func(*mailbox.Outgoing)) error {
+	g.mu.Lock()
+	full := g.full
+	g.mu.Unlock()
+	if full {
+		return errFull
+	}
+	return g.world.Update(ctx, id, f)
+}
+
+// TestEndOnFullDisk has the end of a message come while nothing can be written.
+func TestEndOnFullDisk(t *testing.T) {
+	for _, s := range []sealed.Status{sealed.StatusRefused, sealed.StatusDelivered} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &grumpy{world: newWorld(t)}
+			w.holders = 10
+			c, end := w.carry(t, t.TempDir(), false)
+			defer end()
+			if err := c.Unlock(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			c.Send(w.accept(1))
+			synctest.Wait()
+			w.set(func() { w.full = true })
+			if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, s)); err == nil {
+				t.Error("the receipt counts as dealt with")
+			}
+			pass(time.Hour)
+			w.set(func() { w.full = false })
+			pass(time.Hour)
+			if !w.row(1).State.Settled() {
+				t.Errorf("state %s", w.row(1).State)
+			}
+			if len(w.reports) != 1 {
+				t.Errorf("reports %q", w.reports)
+			}
+			if n := len(c.Waiting()); n != 0 {
+				t.Errorf("%d messages under way", n)
+			}
+		})
+	}
+}
+
+// TestTombstoneReports wants the success told when a tombstone was the sign.
+func TestTombstoneReports(t *testing.T) {
+	for _, locked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			dir := t.TempDir()
+			c, end := w.carry(t, dir, true)
+			c.Send(w.accept(1))
+			pass(time.Second)
+			w.set(func() { w.tombstone = true })
+			if locked {
+				end()
+				c, end = w.carry(t, dir, false)
+			}
+			defer func() { end() }()
+			pass(time.Hour)
+			if locked {
+				if err := c.Unlock(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Minute)
+			}
+			if s := w.row(1).State; s != mailbox.Delivered || len(w.reports) != 1 {
+				t.Errorf("state %s, reports %q", s, w.reports)
+			}
+		})
+	}
+}
