@@ -277,17 +277,14 @@ func (c *conn) getOne(a *getItem, k FetchKey, asked map[sealed.ID]bool, room fun
 	delete(asked, id)
 	release := room(id, o.Size)
 	defer release()
-	if err := c.s.SetDeadline(time.Now().Add(bodyTime(o.Size))); err != nil {
-		return err
-	}
 	free, err := c.s.ReserveMemory(int(o.Size))
 	if err != nil {
 		return fmt.Errorf("memory for a body: %w", err)
 	}
 	defer free()
-	body := make([]byte, o.Size)
-	if _, err := io.ReadFull(c.r, body); err != nil {
-		return fmt.Errorf("read body: %w", err)
+	body, err := readBody(c.s, c.r, o.Size)
+	if err != nil {
+		return err
 	}
 	if !hashes(&o, body) {
 		return errors.New("body is not the one of its message")

@@ -41,7 +41,8 @@ const (
 	WatchesPerPeer = 8
 	// Streams is how many streams a holder serves in all.
 	Streams = 1024
-	// BodyMemory is how many bytes of bodies a holder has in memory while they arrive.
+	// BodyMemory is how many bytes of bodies a holder has in memory while they arrive. A quarter of it is for bodies of
+	// up to 4 MiB.
 	BodyMemory = 128 << 20
 	// UpkeepRate is how many bytes a second upkeep sends.
 	UpkeepRate = 1 << 20

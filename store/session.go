@@ -174,12 +174,9 @@ func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey,
 	if err := x.answer(&putAnswer{Want: true}); err != nil {
 		return err
 	}
-	if err := x.s.SetDeadline(time.Now().Add(bodyTime(o.Size))); err != nil {
+	body, err := readBody(x.s, x.r, o.Size)
+	if err != nil {
 		return err
-	}
-	body := make([]byte, o.Size)
-	if _, err := io.ReadFull(x.r, body); err != nil {
-		return fmt.Errorf("read body: %w", err)
 	}
 	if !hashes(&o, body) {
 		return refuse(CodeHash, "the body is not the one that the outer part names")
@@ -194,6 +191,29 @@ func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey,
 	return receipt()
 }
 
+// bodyStep is how many bytes of a body must have come before more time is given for the next.
+const bodyStep = 256 << 10
+
+// readBody reads a body, as long as it comes at MinRate.
+func readBody(s Stream, r io.Reader, size uint64) ([]byte, error) {
+	body := make([]byte, size)
+	start := time.Now()
+	for at := uint64(0); at < size; {
+		next := min(size, at+bodyStep)
+		if err := s.SetDeadline(start.Add(bodyTime(next))); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(r, body[at:next]); err != nil {
+			return nil, fmt.Errorf("read body: %w", err)
+		}
+		at = next
+	}
+	return body, nil
+}
+
+// largeBody is the size in bytes from which bodies leave a quarter of the memory to smaller ones.
+const largeBody = 4 << 20
+
 // memory bounds the bodies that are in memory at once.
 type memory struct {
 	most int64
@@ -204,14 +224,18 @@ type memory struct {
 
 // reserve asks the stream's scope and the common bound before n bytes are allocated.
 func (m *memory) reserve(s Stream, n int) (release func(), err error) {
+	most := m.most
+	if n > largeBody {
+		most -= most / 4
+	}
 	m.mu.Lock()
-	over := m.used+int64(n) > m.most
+	over := m.used+int64(n) > most
 	if !over {
 		m.used += int64(n)
 	}
 	m.mu.Unlock()
 	if over {
-		return nil, refuse(CodeMemory, "bodies of %d bytes are arriving at once, and no more may", m.most)
+		return nil, refuse(CodeMemory, "bodies of %d bytes may arrive at once, and there is no room for %d more", most, n)
 	}
 	back := func() {
 		m.mu.Lock()

@@ -348,6 +348,12 @@ func TestSlowPeers(t *testing.T) {
 			"silent in the request":  {func(g *guest) { g.c.s.Write(frame[:20]) }, AnswerTime},
 			"does not read":          {func(g *guest) { g.c.s.Write(frame) }, AnswerTime},
 			"silent before the body": {func(g *guest) { g.c.s.Write(frame); g.c.r.ReadByte() }, bodyTime(sealed.MinBody)},
+			"silent before a large body": {func(g *guest) {
+				large := k.letter(2, sealed.MinBody, month())
+				large.Outer.Size = sealed.MaxBody
+				wire.WriteFrame(g.c.s, &request{Put: &putRequest{Outer: large.Outer.Marshal()}})
+				g.c.r.ReadByte()
+			}, bodyTime(bodyStep)},
 			"a byte a second": {func(g *guest) {
 				g.c.s.Write(frame)
 				go io.Copy(io.Discard, g.c.r)
@@ -408,6 +414,32 @@ func TestMemoryIsReserved(t *testing.T) {
 		_, err = c.give(&big.Outer, big.Outer.ID(), false, bodyOf(big))
 		want(t, err, CodeMemory, 10_001)
 	})
+}
+
+// Large bodies leave room for small ones.
+func TestLargeBodiesLeaveMemory(t *testing.T) {
+	m := memory{most: BodyMemory}
+	s := pipe{nil, new(int), new(int), 0, new(sync.Mutex)}
+	large := 0
+	for ; ; large++ {
+		if _, err := m.reserve(s, sealed.MaxBody); err != nil {
+			want(t, err, CodeMemory, BodyMemory*3/4)
+			break
+		}
+	}
+	if large != 2 {
+		t.Fatalf("%d of the largest bodies at once", large)
+	}
+	small := 0
+	for ; ; small++ {
+		if _, err := m.reserve(s, largeBody); err != nil {
+			want(t, err, CodeMemory, BodyMemory)
+			break
+		}
+	}
+	if small*largeBody < BodyMemory/4 || m.used > BodyMemory {
+		t.Fatalf("%d smaller ones besides, %d bytes in all", small, m.used)
+	}
 }
 
 func TestStreamLimits(t *testing.T) {
