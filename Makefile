@@ -4,7 +4,7 @@ BIN     ?= bin/peerpost
 FUZZTIME ?= 20s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build run test race lint vet fuzz bench demo crash clean
+.PHONY: help build run test race soak lint vet fuzz bench demo crash clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -18,8 +18,15 @@ run: build ## run a node; the first start makes the account and prints what to e
 test: ## all tests, about two minutes
 	$(GO) test ./...
 
-race: ## all tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+# The scenarios of many virtual days take half an hour under the race detector
+# and run no code that the shorter ones do not.
+LONG := TestUpkeep|TestExpiry|TestOldRecord|TestSleepingStranger|TestOfflineToOffline
+
+race: ## the tests under the race detector, but for the scenarios of many days
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m -skip '$(LONG)' ./...
+
+soak: ## upkeep with 60 whole nodes over three virtual days, with and without
+	$(GO) test -count 1 -timeout 60m -run TestUpkeep ./node/nodetest -soak
 
 vet:
 	$(GO) vet ./...
@@ -31,7 +38,7 @@ lint: vet ## gofmt, vet and staticcheck
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; $(GO) list ./... | while read -r p; do \
 	  for f in $$($(GO) test -list '^Fuzz' "$$p" | grep '^Fuzz' || true); do \
-	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$p"; done; done
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$p"; done; done
 
 bench: ## the benchmarks, reported and not asserted
 	$(GO) test -run '^$$' -bench . -benchmem ./...
