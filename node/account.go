@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/courier"
@@ -172,7 +173,9 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 			return nil, err
 		}
 	}
-	box, err := mailbox.Open(ctx, mailbox.Config{Dir: a.dir + "/mailbox", Keys: keys, Log: a.log})
+	box, err := mailbox.Open(ctx, mailbox.Config{
+		Dir: a.dir + "/mailbox", Keys: keys, MaxMessage: sealed.MaxMessage + maxHeading, Log: a.log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the mailbox: %w", err)
 	}

@@ -125,18 +125,28 @@ func (a *account) watch(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	var mu sync.Mutex
-	watched := make(map[peer.ID]bool)
+	type watching struct {
+		keys []store.FetchKey
+		end  context.CancelFunc
+	}
+	watched := make(map[peer.ID]watching)
 	changed, ended := a.network.changed(ctx), make(chan struct{}, 1)
 	for {
 		for p, keys := range a.toWatch(ctx) {
 			mu.Lock()
-			busy := watched[p]
-			watched[p] = true
-			mu.Unlock()
+			old, busy := watched[p]
+			if busy && !covers(old.keys, keys) { // a new week: begin again when this one has ended
+				old.end()
+			}
 			if busy {
+				mu.Unlock()
 				continue
 			}
+			ctx, end := context.WithCancel(ctx)
+			watched[p] = watching{keys, end}
+			mu.Unlock()
 			group.Go(func() {
+				defer end()
 				defer func() {
 					mu.Lock()
 					delete(watched, p)
@@ -165,6 +175,16 @@ func (a *account) watch(ctx context.Context) {
 		case <-time.After(rewatch):
 		}
 	}
+}
+
+// covers says whether all inboxes of want are among those of have.
+func covers(have, want []store.FetchKey) bool {
+	for _, w := range want {
+		if !slices.ContainsFunc(have, func(h store.FetchKey) bool { return h.Inbox == w.Inbox }) {
+			return false
+		}
+	}
+	return true
 }
 
 // toWatch chooses holders for the inboxes of this week and the next, and the fallback.

@@ -19,6 +19,9 @@ import (
 // commits.
 const openers = 8
 
+// maxHeading is how many bytes the fields that are put before a message may take.
+const maxHeading = 16 << 10
+
 // retryOpen is the wait after a message could not be filed, the disk being full say.
 const retryOpen = 30 * time.Second
 
@@ -78,28 +81,27 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 		a.log.Info("a message is sealed to a key that is gone")
 		a.incoming.done(id)
 		return nil
-	case errors.Is(err, sealed.ErrFuture): // the sender's clock, or ours, is ahead
+	case errors.Is(err, sealed.ErrFuture) && time.Now().Before(arr.outer.Expiry.End()): // the sender's clock, or ours, is wrong
 		return err
 	case err != nil:
 		a.log.Info("a message cannot be opened", "err", err)
 		a.finish(id, arr, true)
 		return nil
 	}
-	if !arr.at.Before(arr.outer.Expiry.End()) { // the sender has counted it as failed, or will
+	late := !arr.at.Before(arr.outer.Expiry.End()) // the sender has counted it as failed, or will
+	if late {
 		a.log.Info("a message came after it had expired")
-		a.finish(id, arr, true)
-		return nil
 	}
-	switch in.Kind {
-	case sealed.KindReceipt:
+	switch {
+	case in.Kind == sealed.KindReceipt && !late:
 		err = a.openReceipt(ctx, o, in)
-	case sealed.KindMail:
-		err = a.openMail(ctx, o, in)
+	case in.Kind == sealed.KindMail:
+		err = a.openMail(ctx, o, in, late)
 	}
 	if err != nil {
 		return err
 	}
-	a.finish(id, arr, arr.collected)
+	a.finish(id, arr, arr.collected || late)
 	return nil
 }
 
@@ -134,7 +136,7 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner) error {
+func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late bool) error {
 	settled, before, err := o.box.Settled(ctx, in.From, in.MessageID)
 	if err != nil {
 		return err
@@ -144,6 +146,9 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner) error
 		return nil
 	}
 	text, err := a.check(ctx, o, in)
+	if late && err == nil { // by our clock: a sender whose clock is behind must not take it for delivered
+		err = refusal("it came after it had expired")
+	}
 	var no refusal
 	if errors.As(err, &no) {
 		if err := o.box.Refuse(ctx, in.From, in.MessageID, string(no), in.Expiry); err != nil {
@@ -172,12 +177,12 @@ func (a *account) check(ctx context.Context, o *open, in *sealed.Inner) ([]byte,
 	if err := a.trust(ctx, o, in); err != nil {
 		return nil, err
 	}
-	if len(in.Body) > sealed.MaxMessage {
-		return nil, refusal("the message is too large")
-	}
 	text, err := mime.Normalise(in.Body)
 	if err != nil {
 		return nil, refusal("the message holds a NUL byte")
+	}
+	if len(text) > sealed.MaxMessage { // with the line ends that it lacked
+		return nil, refusal("the message is too large")
 	}
 	from, err := mime.CheckFrom(text)
 	if err != nil {

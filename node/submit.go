@@ -159,8 +159,9 @@ func (s *submitter) submit(ctx context.Context, sub mail.Submission, body []byte
 
 // complete makes a submitted message one that may travel.
 func (s *submitter) complete(body []byte) ([]byte, error) {
+	tooLarge := &mail.Error{Code: [3]int{5, 3, 4}, Public: fmt.Sprintf("The message is larger than %d bytes.", s.MaxMessage())}
 	if int64(len(body)) > s.MaxMessage() {
-		return nil, &mail.Error{Code: [3]int{5, 3, 4}, Public: fmt.Sprintf("The message is larger than %d bytes.", s.MaxMessage())}
+		return nil, tooLarge
 	}
 	text, err := mime.Normalise(body)
 	if err != nil {
@@ -180,5 +181,9 @@ func (s *submitter) complete(body []byte) ([]byte, error) {
 		}
 	}
 	text = mime.Remove(text, "Return-Path", "Authentication-Results", "X-Peerpost-*")
-	return mime.Complete(text, time.Now(), s.account.address.Domain()), nil
+	text = mime.Complete(text, time.Now(), s.account.address.Domain())
+	if int64(len(text)) > s.MaxMessage() { // with the fields and line ends that it lacked
+		return nil, tooLarge
+	}
+	return text, nil
 }

@@ -15,6 +15,16 @@ import (
 // errLocked stands in last_error of what could not be sealed before a restart.
 var errLocked = errors.New("waits for a login, which unlocks the account")
 
+// tooLarge says that a message is larger than its recipient's policy allows.
+type tooLarge struct {
+	most uint64
+	has  int
+}
+
+func (e tooLarge) Error() string {
+	return fmt.Sprintf("the recipient takes at most %d bytes, this message has %d", e.most, e.has)
+}
+
 // The deadlines of an attempt.
 const (
 	directTime = 10 * time.Second // one host, small body; see transferTime
@@ -78,6 +88,9 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	}
 	defer func() { c.free(t) }()
 	m, err := c.prepare(ctx, a, t)
+	if large := (tooLarge{}); a != nil && errors.As(err, &large) { // that does not pass
+		return tellAgain, c.fail(ctx, a, t, err.Error())
+	}
 	if err != nil {
 		return c.failed(ctx, a, t, err)
 	}
@@ -229,7 +242,7 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 		}
 	}
 	if most := r.Policy.MaxMessage; most > 0 && uint64(len(text)) > most {
-		return nil, fmt.Errorf("the recipient takes at most %d bytes, this message has %d", most, len(text))
+		return nil, tooLarge{most, len(text)}
 	}
 	now := time.Now()
 	epoch, keys, _ := r.KeysAt(now)

@@ -161,6 +161,9 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 // adopt fills t from its row. The mutex is held.
 func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
 	t.to, t.accepted, t.expires = row.To, row.Accepted, row.Expires
+	if now := time.Now(); t.accepted.After(now.Add(identity.ClockTolerance)) { // by a clock that was wrong: nobody takes such a date
+		t.accepted, t.expires = now, now.Add(Lifetime)
+	}
 	t.attempts = max(t.attempts, row.Attempts)
 	if row.State > t.state {
 		t.state, t.replicas, t.wanted = row.State, row.Replicas, row.Wanted

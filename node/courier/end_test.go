@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
@@ -129,4 +130,47 @@ func TestTombstoneReports(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPolicyFailsAtOnce sends more than the recipient takes.
+func TestPolicyFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hostUp, w.holders, w.sequence = true, 10, w.sequence+1
+		raw, err := w.recipient.SignRecord(identity.RecordParams{
+			Now: time.Now(), Sequence: w.sequence, Policy: identity.Policy{MaxMessage: 4},
+			Hosts: []identity.Host{{Peer: []byte("bob's host")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.record = raw
+		c, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		c.Send(w.accept(1))
+		synctest.Wait()
+		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 1 || len(c.Waiting()) != 0 {
+			t.Errorf("state %s, reports %q", s, w.reports)
+		}
+	})
+}
+
+// TestAcceptedInTheFuture has a clock put right after a message was accepted.
+func TestAcceptedInTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		row := w.accept(1)
+		later := time.Now().AddDate(14, 0, 0)
+		w.set(func() { w.rows[row.MessageID].Accepted, w.rows[row.MessageID].Expires = later, later.Add(Lifetime) })
+		_, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		synctest.Wait()
+		if _, put := w.counts(); put != 1 {
+			t.Fatalf("%d puts", put)
+		}
+		if err := w.put[0].Outer.Check(time.Now()); err != nil {
+			t.Error(err)
+		}
+	})
 }
