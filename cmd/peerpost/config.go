@@ -14,10 +14,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/peerpost/peerpost/node/host"
 )
 
 // Settings is what `peerpost up` runs a node with.
@@ -43,7 +46,11 @@ const (
 	maxConfig       = 1 << 20
 )
 
-var errOffLoopback = errors.New("it is not a loopback address; without encryption only this machine may connect")
+var (
+	errOffLoopback = errors.New("it is not a loopback address; without encryption only this machine may connect")
+	errListen      = errors.New("it wants to be a multiaddr of an IP address with TCP or QUIC, such as /ip4/0.0.0.0/tcp/7678 or /ip4/0.0.0.0/udp/7678/quic-v1")
+	errBootstrap   = errors.New("it wants to be a multiaddr that ends with /p2p/ and a peer id, or an invite")
+)
 
 // defaultListen is every interface, in both families, over QUIC and TCP.
 func defaultListen() []string {
@@ -242,34 +249,55 @@ func loopbackAddr(s string) (string, error) {
 	if addr == "" {
 		return "", err
 	}
-	host, _, _ := net.SplitHostPort(addr) // checked by hostPort
-	if host == "localhost" {
+	name, _, _ := net.SplitHostPort(addr) // checked by hostPort
+	if name == "localhost" {
 		return addr, nil
 	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+	if ip, err := netip.ParseAddr(name); err != nil || !ip.IsLoopback() {
 		return "", errOffLoopback
 	}
 	return addr, nil
 }
 
+// listenAddr checks that a node can listen there.
 func listenAddr(s string) (string, error) {
-	if _, err := multiaddr.NewMultiaddr(s); err != nil {
-		return "", errors.New("it wants to be a multiaddr, such as /ip4/0.0.0.0/tcp/7678")
+	a, err := multiaddr.NewMultiaddr(s)
+	if err != nil {
+		return "", errListen
 	}
-	return s, nil
+	switch names := protocols(a); names {
+	case "ip4/tcp", "ip6/tcp", "ip4/udp/quic-v1", "ip6/udp/quic-v1":
+		return s, nil
+	}
+	return "", errListen
 }
 
-// bootstrapAddr checks multiaddrs; the node reads invites.
+// protocols returns the names of the parts of a multiaddr.
+func protocols(a multiaddr.Multiaddr) string {
+	var names []string
+	for _, p := range a.Protocols() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, "/")
+}
+
+// bootstrapAddr checks that a node is named, and how to reach it.
 func bootstrapAddr(s string) (string, error) {
 	if !strings.HasPrefix(s, "/") {
+		switch i, err := host.ParseInvite(s); {
+		case err != nil:
+			return "", errBootstrap
+		case len(i.Peers) == 0:
+			return "", errors.New("the invite names no node; ask for one that was made while the node of its owner was running")
+		}
 		return s, nil
 	}
 	a, err := multiaddr.NewMultiaddr(s)
 	if err == nil {
-		_, err = a.ValueForProtocol(multiaddr.P_P2P)
+		_, err = peer.AddrInfoFromP2pAddr(a)
 	}
 	if err != nil {
-		return "", errors.New("it wants to be a multiaddr that ends with /p2p/ and a peer id, or an invite")
+		return "", errBootstrap
 	}
 	return s, nil
 }

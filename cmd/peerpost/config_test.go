@@ -48,6 +48,9 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// aPeer is a node that can be named, and reached by nobody.
+const aPeer = "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWGRUbnzcZ6D8DLk1qvPoYNUqTuX1XmMZkZTBKfzZeN9oV"
+
 // A flag wins over the environment, that over the file, for each setting alone.
 func TestPrecedence(t *testing.T) {
 	const file = `
@@ -55,7 +58,7 @@ listen = ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]
 imap = "127.0.0.1:1"
 smtp = "127.0.0.1:1"
 http = "off"
-bootstrap = "peerpost:invite"
+bootstrap = "peerpost:?peer=` + aPeer + `"
 no-mdns = true
 holder = true
 capacity = 1000
@@ -63,14 +66,14 @@ puzzle-bits = 3
 `
 	got, err := load(t, file, map[string]string{
 		"PEERPOST_SMTP": "127.0.0.1:2", "PEERPOST_IMAPS": "0.0.0.0:2", "PEERPOST_HOLDER": "false", "PEERPOST_CAPACITY": "2 KiB",
-		"PEERPOST_BOOTSTRAP": "one, two three", "PEERPOST_HTTP": "",
+		"PEERPOST_BOOTSTRAP": aPeer + ", " + aPeer + " peerpost:?peer=" + aPeer, "PEERPOST_HTTP": "",
 	}, "--imaps=[::]:3", "--listen=/ip4/127.0.0.1/tcp/3", "--listen=/ip6/::1/tcp/3", "--capacity=1.5MiB", "--log-level=debug")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Settings{
 		Listen: []string{"/ip4/127.0.0.1/tcp/3", "/ip6/::1/tcp/3"}, IMAP: "127.0.0.1:1", SMTP: "127.0.0.1:2", IMAPS: "[::]:3", SMTPS: "127.0.0.1:7465",
-		Bootstrap: []string{"one", "two", "three"}, NoMDNS: true, Capacity: 3 << 19, PuzzleBits: 3, StampBits: -1, LogLevel: slog.LevelDebug,
+		Bootstrap: []string{aPeer, aPeer, "peerpost:?peer=" + aPeer}, NoMDNS: true, Capacity: 3 << 19, PuzzleBits: 3, StampBits: -1, LogLevel: slog.LevelDebug,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
@@ -79,7 +82,6 @@ puzzle-bits = 3
 
 // A bad value says where it comes from.
 func TestBadSettings(t *testing.T) {
-	const peer = "/p2p/12D3KooWGRUbnzcZ6D8DLk1qvPoYNUqTuX1XmMZkZTBKfzZeN9oV"
 	for _, c := range []struct {
 		file, env, value string
 		args             []string
@@ -104,7 +106,13 @@ func TestBadSettings(t *testing.T) {
 		{args: []string{"--imaps=7993"}, want: []string{"--imaps", "host:port"}},
 		{args: []string{"--imaps=127.0.0.1:70000"}, want: []string{"--imaps", "65535"}},
 		{args: []string{"--listen=127.0.0.1:1"}, want: []string{"--listen", "multiaddr"}},
+		{args: []string{"--listen=/ip4/127.0.0.1"}, want: []string{"--listen", "/tcp/7678"}},
+		{args: []string{"--listen=/ip4/127.0.0.1/udp/1"}, want: []string{"--listen", "/quic-v1"}},
+		{args: []string{"--listen=/dns4/localhost/tcp/1"}, want: []string{"--listen", "IP address"}},
+		{args: []string{"--listen=" + aPeer}, want: []string{"--listen", "multiaddr"}},
 		{args: []string{"--bootstrap=/ip4/192.0.2.1/tcp/1"}, want: []string{"--bootstrap", "/p2p/"}},
+		{args: []string{"--bootstrap=nonsense"}, want: []string{"--bootstrap", `"nonsense"`, "an invite"}},
+		{args: []string{"--bootstrap=peerpost:"}, want: []string{"--bootstrap", "names no node"}},
 		{args: []string{"--capacity=10 potatoes"}, want: []string{"--capacity", "10GiB"}},
 		{args: []string{"--capacity=0"}, want: []string{"--capacity"}},
 		{args: []string{"--capacity=-1GiB"}, want: []string{"--capacity"}},
@@ -128,7 +136,7 @@ func TestBadSettings(t *testing.T) {
 			}
 		})
 	}
-	if s, err := load(t, "", nil, "--bootstrap=/ip4/192.0.2.1/tcp/1"+peer, "--imap=localhost:0", "--http=[::1]:0"); err != nil || len(s.Bootstrap) != 1 {
+	if s, err := load(t, "", nil, "--bootstrap="+aPeer, "--imap=localhost:0", "--http=[::1]:0"); err != nil || len(s.Bootstrap) != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
