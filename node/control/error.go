@@ -54,7 +54,7 @@ func (e *Error) Is(target error) bool {
 // Errors to compare with.
 var (
 	ErrInvalid   = &Error{Code: CodeInvalid, Message: "the request is not valid"}
-	ErrAmbiguous = &Error{Code: CodeAmbiguous, Message: "this node carries several accounts", Hint: "name one of them; `peerpost account list` shows them"}
+	ErrAmbiguous = &Error{Code: CodeAmbiguous, Message: "this node carries several accounts", Hint: "name one of them with --account, or --from of `peerpost send`; `peerpost account list` shows them"}
 	ErrNotFound  = &Error{Code: CodeNotFound, Message: "there is no such thing"}
 	ErrExists    = &Error{Code: CodeExists, Message: "it exists already"}
 	ErrLocked    = &Error{Code: CodeLocked, Message: "the account is locked", Hint: "log in with a mail client, or give one of its app passwords with --password-file"}
