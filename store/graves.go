@@ -78,7 +78,10 @@ func (s *spool) bury(ctx context.Context, t *identity.Tombstone, blob []byte, fr
 	}
 	header, err := wire.Marshal(m)
 	if err == nil {
-		g.ref, err = s.graves.Append(ctx, header, blob)
+		err = s.makingRoom(g.size, nil, func() (err error) {
+			g.ref, err = s.appendTo(s.graves, ctx, header, blob)
+			return err
+		})
 	}
 
 	s.mu.Lock()
@@ -94,6 +97,7 @@ func (s *spool) bury(ctx context.Context, t *identity.Tombstone, blob []byte, fr
 			if e := b.entries[k.id]; e != nil && e.delete == k.delete && e.expiry == k.expiry {
 				free = append(free, s.drop(k.id, e))
 				deleted++
+				s.full = time.Time{}
 			}
 		}
 	}
@@ -192,7 +196,7 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		most += graveReserve
 	}
 	if makesRoom && s.bytes+size > s.capacity {
-		free = s.evict(s.bytes+size-s.capacity, b)
+		free = s.evict(s.bytes+size-s.capacity, b, false)
 	}
 	if s.bytes+size > most {
 		return nil, nil, free, refuse(CodeCapacity, "%d bytes are kept here, of %d", s.bytes, s.capacity)

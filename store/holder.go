@@ -257,6 +257,9 @@ func (h *Holder) offered(ctx context.Context, o *sealed.Outer, id sealed.ID, fro
 	}
 	return verdict{done: room.release, take: func(ctx context.Context, body []byte) ([]byte, error) {
 		tombstone, fresh, err := room.commit(ctx, body)
+		if isRefusal(err) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, h.broken(err)
 		}

@@ -161,7 +161,7 @@ const (
 	CodeStreams         Code = 3  // StreamsPerPeer, WatchesPerPeer or Streams
 	CodeRequests        Code = 4  // RequestsPerStream
 	CodeMemory          Code = 5  // BodyMemory, or the peer's share of it
-	CodeCapacity        Code = 6  // the holder's capacity
+	CodeCapacity        Code = 6  // the holder's capacity, or its disk
 	CodeInboxBytes      Code = 7  // InboxBytes
 	CodeInboxMessages   Code = 8  // InboxMessages
 	CodePeerBytes       Code = 9  // PeerShare of InboxBytes

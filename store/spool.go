@@ -60,9 +60,12 @@ type spool struct {
 	unseen   int // of these, messages that were never here
 	peers    map[peer.ID]*peerGraves
 	evicted  uint64
-	lost     uint64 // found missing or damaged
+	lost     uint64    // found missing or damaged
+	full     time.Time // when the disk was last found to be full
 
 	dayMu sync.Mutex // held while a journal is opened or closed
+
+	appendTo func(*journal.Log, context.Context, []byte, []byte) (journal.Ref, error) // (*journal.Log).Append
 }
 
 // inbox is what the spool has of one drop.
@@ -116,6 +119,7 @@ func openSpool(dir string, capacity int64, self peer.ID, limits Limits, log *slo
 		claims:   make(map[sealed.ID]chan struct{}),
 		touching: make(map[sealed.ID]chan struct{}),
 		peers:    make(map[peer.ID]*peerGraves),
+		appendTo: (*journal.Log).Append,
 	}
 	if err := s.load(now); err != nil {
 		_ = s.close()
@@ -507,8 +511,11 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 		refusal.Bits = uint8(bits)
 		return nil, refusal
 	}
+	if time.Since(s.full) < fullPause {
+		return nil, errFull
+	}
 	if s.bytes+r.cost > s.capacity {
-		free = s.evict(s.bytes+r.cost-s.capacity, b)
+		free = s.evict(s.bytes+r.cost-s.capacity, b, false)
 	}
 	if s.bytes+r.cost > s.capacity {
 		return free, refuse(CodeCapacity, "%d bytes are kept here, of %d", s.bytes, s.capacity)
@@ -523,8 +530,8 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 }
 
 // evict drops cold copies, those of the furthest drops first, until so many bytes are free. The inbox that asks for
-// room is spared. When all of them are not enough, none is dropped. It is called with the lock held.
-func (s *spool) evict(need int64, spare *inbox) (free []func()) {
+// room is spared. When all of them are not enough, none is dropped, unless partly. It is called with the lock held.
+func (s *spool) evict(need int64, spare *inbox, partly bool) (free []func()) {
 	type far struct {
 		box      *inbox
 		distance [32]byte
@@ -537,7 +544,7 @@ func (s *spool) evict(need int64, spare *inbox) (free []func()) {
 			sum += b.bytes
 		}
 	}
-	if sum < need {
+	if sum < need && !partly {
 		return nil
 	}
 	slices.SortFunc(cold, func(a, b far) int { return bytes.Compare(b.distance[:], a.distance[:]) })
@@ -552,6 +559,51 @@ func (s *spool) evict(need int64, spare *inbox) (free []func()) {
 		}
 	}
 	return free
+}
+
+const (
+	// fullPause is how long nothing is taken in after the disk was found to be full, so that nobody sends bodies for
+	// nothing.
+	fullPause = 10 * time.Second
+	// fullEvict is how many bytes of cold copies go at least when it is, and fullTries how often.
+	fullEvict = 16 << 20
+	fullTries = 4
+)
+
+// errFull says that the disk has no room, whatever the capacity is.
+var errFull = refuse(CodeCapacity, "the disk of this holder is full")
+
+// makingRoom writes, and when the disk is full, since others fill it too, drops cold copies and tries again. What is
+// written is on the disk whole or not at all.
+func (s *spool) makingRoom(need int64, spare *inbox, write func() error) error {
+	err := write()
+	for try := 0; try < fullTries && journal.IsFull(err); try++ {
+		s.mu.Lock()
+		free := s.evict(max(need, fullEvict), spare, true)
+		var logs []*journal.Log
+		for _, log := range s.days {
+			logs = append(logs, log)
+		}
+		s.mu.Unlock()
+		if len(free) == 0 {
+			break
+		}
+		for _, f := range free {
+			f()
+		}
+		for _, log := range logs {
+			log.Trim()
+		}
+		err = write()
+	}
+	if !journal.IsFull(err) {
+		return err
+	}
+	s.log.Error("disk is full", "dir", s.dir, "error", err)
+	s.mu.Lock()
+	s.full = time.Now()
+	s.mu.Unlock()
+	return errFull
 }
 
 // release gives the room back. It does nothing after commit.
@@ -591,17 +643,25 @@ func (r *reservation) commit(ctx context.Context, body []byte) (tombstone []byte
 	if err != nil {
 		return nil, false, err
 	}
-	log, err := s.day(e.expiry)
-	if err != nil {
-		return nil, false, err
-	}
-	if e.large {
-		if err := s.writeLarge(e.expiry, r.id, body); err != nil {
-			return nil, false, err
+	var log *journal.Log
+	err = s.makingRoom(r.cost, r.box, func() (err error) {
+		if log, err = s.day(e.expiry); err != nil {
+			return err
 		}
-		body = nil
-	}
-	if e.ref, err = log.Append(ctx, header, body); err != nil {
+		inSegment := body
+		if e.large {
+			if err := s.writeLarge(e.expiry, r.id, body); err != nil {
+				return err
+			}
+			inSegment = nil
+		}
+		e.ref, err = s.appendTo(log, ctx, header, inSegment)
+		return err
+	})
+	if err != nil {
+		if e.large {
+			_ = os.Remove(s.largePath(e.expiry, r.id)) // else the next open does it
+		}
 		return nil, false, err
 	}
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +26,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 )
 
 // keys are those of one inbox.
@@ -625,6 +628,60 @@ func TestEvictCold(t *testing.T) {
 	}
 	if _, err := s.store(fresh.letter(200, size, month()), "peer"); !isCode(err, CodeCapacity) || s.evicted != 12 {
 		t.Fatalf("over capacity: %v, %d evicted", err, s.evicted)
+	}
+}
+
+// A disk that is full before the capacity is reached costs cold copies, and after that a refusal. What was accepted
+// stays.
+func TestFullDisk(t *testing.T) {
+	for _, size := range []int{10_000, segmented + 1} {
+		synctest.Test(t, func(t *testing.T) {
+			h := holderT(t, Limits{})
+			s := h.spool
+			hot, cold := newKeys(t), newKeys(t)
+			var kept, spare []*sealed.Message
+			for i := range 3 {
+				kept, spare = append(kept, hot.letter(i, size, month())), append(spare, cold.letter(10+i, size, month()))
+				storeT(t, s, kept[i], "peer")
+				storeT(t, s, spare[i], "peer")
+			}
+			writes := 0
+			s.appendTo = func(l *journal.Log, ctx context.Context, header, body []byte) (journal.Ref, error) {
+				if writes++; s.evicted == 0 {
+					return journal.Ref{}, &fs.PathError{Op: "write", Path: "segment", Err: syscall.ENOSPC}
+				}
+				return l.Append(ctx, header, body)
+			}
+			books, g := s.books(), visitT(t, h, "peer")
+			next := hot.letter(20, size, month())
+			want(t, g.put(next, false), CodeCapacity, "disk")
+			want(t, g.put(next, false), CodeCapacity, "disk")
+			tomb, blob := hot.tombstone(kept[2])
+			if _, err := s.bury(t.Context(), tomb, blob, "owner", time.Now()); !isCode(err, CodeCapacity) || !s.has(kept[2]) {
+				t.Fatalf("deleted without being remembered: %v", err)
+			}
+			if got := s.books(); got != books || writes != 2 {
+				t.Fatalf("%d writes, %s\nafter\n%s", writes, got, books)
+			}
+			if left, _ := os.ReadDir(s.largeDir(month())); size > segmented && len(left) != 6 {
+				t.Fatalf("%d files", len(left))
+			}
+
+			time.Sleep(fullPause)
+			s.setCold(cold.inbox(), true)
+			if err := g.put(next, false); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range append(kept, next) {
+				readT(t, s, m)
+			}
+			if s.evicted != 3 || s.has(spare[0]) {
+				t.Fatalf("%d evicted", s.evicted)
+			}
+			if n := buryT(t, s, hot, "owner", kept[2]); n != 1 {
+				t.Fatal("not deleted")
+			}
+		})
 	}
 }
 

@@ -114,12 +114,13 @@ type Log struct {
 	disk disk
 
 	mu         sync.Mutex
-	segments   []*segment // ascending by number; only the last one takes records
-	next       uint32     // number of the next segment
-	pending    []*batch   // not yet written, in order
-	committing bool       // a goroutine commits what is pending
-	sweeping   bool       // a goroutine deals with sweeps
-	sweeps     []*segment // have something freed
+	segments   []*segment      // ascending by number; only the last one takes records
+	next       uint32          // number of the next segment
+	pending    []*batch        // not yet written, in order
+	committing bool            // a goroutine commits what is pending
+	sweeping   bool            // a goroutine deals with sweeps
+	sweeps     []*segment      // have something freed
+	trims      []chan struct{} // closed when all of these are dealt with
 	closed     bool
 	work       sync.WaitGroup // these two goroutines
 
@@ -400,6 +401,16 @@ func (l *Log) abandon(b *batch, err error) {
 	s.err, s.full = err, true
 	for _, r := range b.records {
 		s.drop(uint32(r.offset), recordSize(len(r.header), len(r.body)))
+	}
+	if s.durable == 0 {
+		// Nothing was ever promised here, so on a disk that stays full the attempts do not pile up.
+		l.segments = slices.DeleteFunc(l.segments, func(t *segment) bool { return t == s })
+		if s.file != nil {
+			_ = s.file.Close()
+			_ = os.Remove(s.path)
+			s.file, l.active = nil, nil
+		}
+		return
 	}
 	if s.file != nil {
 		// If this fails too, the next open finds the rest unsealed and checks it record by record.

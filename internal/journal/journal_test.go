@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -505,8 +506,8 @@ func TestFailingDisk(t *testing.T) {
 			if _, b, err := l.Read(first); err != nil || string(b) != "body" {
 				t.Fatalf("first: %v", err)
 			}
-			if st := l.Status(); st.Failures != 3 {
-				t.Fatalf("status %+v", st)
+			if st := l.Status(); st.Failures != 3 || st.Segments != 2 || len(files(t, dir, segmentSuffix)) != 2 {
+				t.Fatalf("status %+v, files %v", st, files(t, dir, segmentSuffix))
 			}
 			l.Close()
 			l = openT(t, dir, small)
@@ -650,6 +651,56 @@ func TestPunch(t *testing.T) {
 	l = openT(t, dir, 16<<20)
 	if _, b, err := l.Read(refs[0]); err != nil || !bytes.Equal(b, bodyOf(0, 100<<10)) {
 		t.Fatal(err)
+	}
+}
+
+// Trim gives back what Free alone would let wait, and what could not be noted at first.
+func TestTrim(t *testing.T) {
+	dir := t.TempDir()
+	l := openT(t, dir, 16<<20)
+	l.Trim() // nothing is there
+	var refs []Ref
+	for i := range 40 {
+		refs = append(refs, appendT(t, l, fmt.Sprint(i), bodyOf(i, 16<<10)))
+	}
+	segment := files(t, dir, segmentSuffix)[0]
+	notes := strings.TrimSuffix(segment, segmentSuffix) + notesSuffix
+	if err := os.Mkdir(notes, 0o700); err != nil { // notes cannot be written
+		t.Fatal(err)
+	}
+	for _, r := range refs[1:21] {
+		l.Free(r)
+	}
+	l.Trim()
+	if err := os.Remove(notes); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range refs[21:] {
+		l.Free(r)
+	}
+	l.Trim()
+	if got := allocated(t, segment); got > 300<<10 {
+		t.Errorf("%d bytes are still in use", got)
+	}
+	l.Close()
+	l.Trim()
+	l = openT(t, dir, 16<<20)
+	if got := headers(l); !slices.Equal(got, []string{"0"}) {
+		t.Errorf("after reopening: %q", got)
+	}
+	if _, b, err := l.Read(refs[0]); err != nil || !bytes.Equal(b, bodyOf(0, 16<<10)) {
+		t.Fatal(err)
+	}
+}
+
+func TestIsFull(t *testing.T) {
+	for _, err := range append(slices.Clone(fullErrors), syscall.ENOSPC) {
+		if !IsFull(fmt.Errorf("write: %w", &os.PathError{Op: "write", Path: "x", Err: err})) {
+			t.Errorf("%v is not full", err)
+		}
+	}
+	if IsFull(errDisk) || IsFull(nil) {
+		t.Error("full for another reason")
 	}
 }
 

@@ -28,6 +28,7 @@ type segment struct {
 	liveBytes int64
 	freshly   []Ref // freed and not yet noted
 	sweeping  bool  // in the journal's list of sweeps
+	trim      bool  // the next sweep gives back all it can
 
 	file     file // nil when nothing can be appended
 	holes    []hole

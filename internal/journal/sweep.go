@@ -14,6 +14,10 @@ func (l *Log) sweep(s *segment) {
 	if s.sweeping || len(s.freshly) == 0 && !l.removable(s) {
 		return
 	}
+	l.enlist(s)
+}
+
+func (l *Log) enlist(s *segment) {
 	s.sweeping = true
 	l.sweeps = append(l.sweeps, s)
 	if !l.sweeping {
@@ -22,10 +26,37 @@ func (l *Log) sweep(s *segment) {
 	}
 }
 
+// Trim gives the space of what was freed back to the file system, also where it is so little that Free alone would let
+// it wait, and returns when that is done. It is for a disk that is full.
+func (l *Log) Trim() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	for _, s := range l.segments {
+		s.trim = true
+		if !s.sweeping {
+			l.enlist(s)
+		}
+	}
+	done := make(chan struct{})
+	if l.sweeping {
+		l.trims = append(l.trims, done)
+	} else {
+		close(done) // there are no segments
+	}
+	l.mu.Unlock()
+	<-done
+}
+
 // removable tells whether a segment file can go: nothing live is in it, nothing will be added, and a newer
 // one is on the disk, so that numbers and with them Refs are never used twice. It is called with the lock
 // held.
 func (l *Log) removable(s *segment) bool {
+	if len(l.segments) == 0 {
+		return false
+	}
 	newest := l.segments[len(l.segments)-1]
 	return s.full && s.live == 0 && s.file == nil && s != newest && newest.durable > 0
 }
@@ -35,6 +66,10 @@ func (l *Log) sweepAll() {
 		l.mu.Lock()
 		if len(l.sweeps) == 0 {
 			l.sweeping = false
+			for _, done := range l.trims {
+				close(done)
+			}
+			l.trims = nil
 			l.mu.Unlock()
 			return
 		}
@@ -42,8 +77,8 @@ func (l *Log) sweepAll() {
 		l.sweeps = l.sweeps[1:]
 		s.sweeping = false
 		remove := l.removable(s)
-		freshly := s.freshly
-		s.freshly = nil
+		freshly, trim := s.freshly, s.trim
+		s.freshly, s.trim = nil, false
 		if remove {
 			l.segments = slices.DeleteFunc(l.segments, func(t *segment) bool { return t == s })
 		}
@@ -52,8 +87,15 @@ func (l *Log) sweepAll() {
 		var err error
 		if remove {
 			err = errors.Join(removeFile(s.path), removeFile(s.notes))
-		} else if len(freshly) > 0 {
-			err = s.note(freshly)
+		} else if len(freshly) > 0 || trim {
+			if err = s.note(freshly); err == nil {
+				err = s.giveBack(freshly, trim)
+			} else {
+				// They are noted with the next ones.
+				l.mu.Lock()
+				s.freshly = append(freshly, s.freshly...)
+				l.mu.Unlock()
+			}
 		}
 		if err != nil {
 			// What could not be noted or unlinked is seen once more after the next open.
@@ -72,9 +114,11 @@ func removeFile(path string) error {
 // hole is a part of a segment file that holds nothing live.
 type hole struct{ from, to int64 }
 
-// note writes down which records are free, and gives their pages back once these are many. The notes are
-// synced before that: a record without its note and without its pages would look like damage.
+// note writes down which records are free.
 func (s *segment) note(refs []Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
 	var b []byte
 	for _, r := range refs {
 		b = appendNote(b, r.Offset)
@@ -83,14 +127,21 @@ func (s *segment) note(refs []Ref) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if _, err := f.Write(b); err != nil {
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// giveBack gives the pages of freed records back, once they are many or when all of them are wanted. The notes are
+// synced before that: a record without its note and without its pages would look like damage.
+func (s *segment) giveBack(refs []Ref, all bool) error {
+	if err := s.addHoles(refs); err != nil || s.holeSize == 0 || s.holeSize < punchBatch && !all {
 		return err
 	}
-	if err := s.addHoles(refs); err != nil || s.holeSize < punchBatch {
+	f, err := os.OpenFile(s.notes, os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	holes := s.holes

@@ -1,0 +1,7 @@
+//go:build unix
+
+package journal
+
+import "syscall"
+
+var fullErrors = []error{syscall.EDQUOT}
