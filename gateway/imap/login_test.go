@@ -142,7 +142,8 @@ func TestThrottle(t *testing.T) {
 	if !strings.HasPrefix(throttled, "NO [LIMIT] Too many wrong passwords, try again in ") || strings.Contains(strings.ToLower(throttled), "authentication") {
 		t.Fatalf("%q", throttled)
 	}
-	// Others at the same place may log in, and so may this user from elsewhere.
+	// Others at the same place may log in, and so may this user from elsewhere,
+	// and then from here.
 	b.accounts.Add("carol", "secret", b.mailbox)
 	c := b.dial()
 	c.greeting()
@@ -151,6 +152,9 @@ func TestThrottle(t *testing.T) {
 	n, err := from.Dial("tcp", b.addr)
 	check(t, err)
 	c = newClient(t, n)
+	c.greeting()
+	c.ok("LOGIN %q %q", user, password)
+	c = b.dial()
 	c.greeting()
 	c.ok("LOGIN %q %q", user, password)
 }

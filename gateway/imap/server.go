@@ -31,13 +31,6 @@ const (
 // maxFailures is the number of wrong passwords after which a connection ends.
 const maxFailures = 3
 
-// The pace of the throttles. A mail client with an old password tries every
-// few minutes from the same place as its owner's other clients.
-const (
-	freeByUser   = 5  // wrong passwords of one user from one place
-	freeByRemote = 30 // wrong passwords from one place
-)
-
 // closeGrace is how long commands may run on when the server is told to stop.
 const closeGrace = 3 * time.Second
 
@@ -72,8 +65,7 @@ type Server struct {
 	listeners []listener
 	limits    Limits
 	log       *slog.Logger
-	byUser    *throttle.Throttle
-	byRemote  *throttle.Throttle
+	logins    *throttle.Logins
 
 	stop    chan struct{} // closed by Close
 	stopped sync.Once
@@ -106,8 +98,7 @@ func New(c Config) (*Server, error) {
 			LoginDelay: cmp.Or(c.Limits.LoginDelay, LoginDelay),
 		},
 		log:      cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
-		byUser:   throttle.New(throttle.Config{Free: freeByUser}),
-		byRemote: throttle.New(throttle.Config{Free: freeByRemote}),
+		logins:   throttle.NewLogins(),
 		stop:     make(chan struct{}),
 		conns:    make(map[*conn]struct{}),
 		perUser:  make(map[string]int),

@@ -14,7 +14,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 
-	"github.com/peerpost/peerpost/gateway/internal/throttle"
 	"github.com/peerpost/peerpost/internal/mail"
 )
 
@@ -83,9 +82,7 @@ func (s *session) Login(user, password string) error {
 		return refuse(imap.ResponseCodeLimit, "Too many tries on this connection")
 	}
 	key := userKey(user)
-	place := throttle.Remote(s.remote)
-	wait := max(s.server.byUser.Allow(key+" "+place), s.server.byRemote.Allow(place))
-	if wait > 0 {
+	if wait := s.server.logins.Allow(key, password, s.remote); wait > 0 {
 		s.failed("throttled", 0)
 		return refuse(imap.ResponseCodeLimit, fmt.Sprintf("Too many wrong passwords, try again in %d seconds", int(math.Ceil(wait.Seconds()))))
 	}
@@ -93,8 +90,7 @@ func (s *session) Login(user, password string) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, mail.ErrCredentials):
-		s.server.byUser.Fail(key + " " + place)
-		s.server.byRemote.Fail(place)
+		s.server.logins.Fail(key, password, s.remote)
 		s.failed("wrong user name or password", s.server.limits.LoginDelay)
 		return refuse(imap.ResponseCodeAuthenticationFailed, "Authentication failed: wrong user name or password")
 	case errors.Is(err, mail.ErrThrottled):
@@ -108,7 +104,7 @@ func (s *session) Login(user, password string) error {
 		}
 		return refuse(imap.ResponseCodeUnavailable, "The account cannot be opened now, try again later")
 	}
-	s.server.byUser.Success(key + " " + place)
+	s.server.logins.Success(key, password, s.remote)
 	if !s.server.enter(key) {
 		s.log.Warn("too many IMAP sessions of one account", "user", user)
 		return refuse(imap.ResponseCodeLimit, "Too many connections of this account, close some")

@@ -3,15 +3,12 @@ package submission
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
-	"github.com/peerpost/peerpost/gateway/internal/throttle"
-	"github.com/peerpost/peerpost/gateway/listen"
 	"github.com/peerpost/peerpost/internal/mail"
 )
 
@@ -98,21 +95,17 @@ func (s *session) login(user, password string) error {
 	if user == "" || len(user) > maxUser || len(password) > maxPassword {
 		return s.wrong(answerWrong)
 	}
-	keys := throttleKeys(user, s.conn.RemoteAddr())
-	for _, k := range keys {
-		if s.srv.throttle.Allow(k) > 0 {
-			return s.wrong(answerThrottled)
-		}
+	key, remote := strings.ToLower(user), s.conn.RemoteAddr()
+	if s.srv.logins.Allow(key, password, remote) > 0 {
+		return s.wrong(answerThrottled)
 	}
 	s.conn.flush(writeTime)
 	ctx, cancel := context.WithTimeout(s.srv.base, lookupTime)
 	defer cancel()
-	box, err := s.srv.cfg.Accounts.Login(ctx, user, password, s.conn.RemoteAddr())
+	box, err := s.srv.cfg.Accounts.Login(ctx, user, password, remote)
 	switch {
 	case errors.Is(err, mail.ErrCredentials):
-		for _, k := range keys {
-			s.srv.throttle.Fail(k)
-		}
+		s.srv.logins.Fail(key, password, remote)
 		return s.wrong(answerWrong)
 	case errors.Is(err, mail.ErrThrottled):
 		return s.wrong(answerThrottled)
@@ -120,9 +113,7 @@ func (s *session) login(user, password string) error {
 		s.log().Error("login failed", "error", err)
 		return answerNoLogin
 	}
-	for _, k := range keys {
-		s.srv.throttle.Success(k)
-	}
+	s.srv.logins.Success(key, password, remote)
 	if !s.srv.enter(s.conn, accountOf(user)) {
 		return answerCrowd
 	}
@@ -130,18 +121,6 @@ func (s *session) login(user, password string) error {
 	s.box = box
 	s.mu.Unlock()
 	return nil
-}
-
-// throttleKeys names who tries to log in: a user from an address, and the
-// address alone. On loopback all users share one address, so one mail program
-// with an old password must not shut out the others.
-func throttleKeys(user string, remote net.Addr) []string {
-	from := throttle.Remote(remote)
-	keys := []string{from + " " + strings.ToLower(user)}
-	if !listen.Loopback(remote) {
-		keys = append(keys, from)
-	}
-	return keys
 }
 
 // accountOf tells accounts apart: the domain of an address is its key, what

@@ -58,7 +58,7 @@ type Server struct {
 	smtp        *smtp.Server
 	budget      budget
 	windows     sync.Pool // of *[directBuffer]byte
-	throttle    *throttle.Throttle
+	logins      *throttle.Logins
 	failureTime time.Duration
 
 	base    context.Context // of all calls to the backend
@@ -108,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:         cfg,
 		budget:      budget{free: cfg.MaxMemory},
 		windows:     sync.Pool{New: func() any { return new([directBuffer]byte) }},
-		throttle:    throttle.New(throttle.Config{}),
+		logins:      throttle.NewLogins(),
 		failureTime: failureTime,
 		closing:     make(chan struct{}),
 		conns:       make(map[*conn]struct{}),
