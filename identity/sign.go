@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/peerpost/peerpost/internal/wire"
 )
@@ -47,8 +48,30 @@ func Signature(c Context, priv ed25519.PrivateKey, payload []byte) []byte {
 	return sig
 }
 
-// VerifySignature checks what Signature made. Its errors are ErrSignature.
+// smallOrder are the y coordinates (little-endian, without the sign of x) of the points whose order divides 8, in every
+// encoding that the library takes: 0, 1, the two of order 8, p-1, p and p+1. Such a key has no secret: one signature
+// that anybody can make holds for every payload, or for one payload of eight.
+var smallOrder = [...]string{
+	"0000000000000000000000000000000000000000000000000000000000000000",
+	"0100000000000000000000000000000000000000000000000000000000000000",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+}
+
+func isSmallOrder(pub Public) bool {
+	pub[31] &= 0x7f
+	return slices.Contains(smallOrder[:], pub.String())
+}
+
+// VerifySignature checks what Signature made. Keys of small order, for which anybody can sign, have signed nothing. Its
+// errors are ErrSignature.
 func VerifySignature(c Context, pub Public, payload, signature []byte) error {
+	if isSmallOrder(pub) {
+		return fmt.Errorf("%s: %w: the key is of small order", c, ErrSignature)
+	}
 	err := ed25519.VerifyWithOptions(pub[:], payload, signature, &ed25519.Options{Hash: crypto.Hash(0), Context: string(c)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c, ErrSignature)

@@ -373,6 +373,20 @@ func TestEveryLimitHasADefault(t *testing.T) {
 			t.Errorf("%s has no default", name)
 		}
 	}
+	if got, want := (Limits{}).withDefaults(), (Limits{
+		InboxBytes: 512 << 20, InboxMessages: 10_000, PeerShare: 8, PutsPerMinute: 60, PutBurst: 1000,
+		TombstonesPerInbox: 50_000, UnseenPerInbox: 10_000, UnseenPerPeer: 10_000, Unseen: 100_000,
+		TombstoneBytesPerPeer: 4 << 20, Tombstones: 500_000,
+		StreamsPerPeer: 8, WatchesPerPeer: 8, Streams: 1024, BodyMemory: 128 << 20, UpkeepRate: 1 << 20,
+	}); got != want {
+		t.Errorf("defaults %+v, and the protocol promises %+v", got, want)
+	}
+	h := holderT(t, Limits{})
+	if h.limits.PutBurst != PutBurst || h.puts.burst != PutBurst || h.puts.perSecond != PutsPerMinute/60 ||
+		h.guests.perPeer != StreamsPerPeer || h.guests.most != Streams || h.watches.perPeer != WatchesPerPeer ||
+		h.memory.most != BodyMemory || h.upkeep.pace.perSecond != UpkeepRate {
+		t.Errorf("a holder with %+v", h.limits)
+	}
 }
 
 func TestGuests(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -690,6 +691,34 @@ func TestTrim(t *testing.T) {
 	}
 	if _, b, err := l.Read(refs[0]); err != nil || !bytes.Equal(b, bodyOf(0, 16<<10)) {
 		t.Fatal(err)
+	}
+}
+
+// What lies in a journal is nobody else's, and no file is larger than a segment can be.
+func TestFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	l := openT(t, dir, small)
+	ref := appendT(t, l, "header", bodyOf(1, 100))
+	appendT(t, l, "header", bodyOf(2, 100))
+	l.Free(ref)
+	l.Trim()
+	l.Close()
+	all, err := os.ReadDir(dir)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d files, %v", len(all), err)
+	}
+	for _, path := range []string{".", all[0].Name(), all[1].Name()} {
+		info, err := os.Stat(filepath.Join(dir, path))
+		if err != nil || runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
+		}
+	}
+	segment := files(t, dir, segmentSuffix)[0]
+	if err := os.Truncate(segment, MaxSegmentSize+MaxBody+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{SegmentSize: small}); err == nil || !strings.Contains(err.Error(), "more than a segment") {
+		t.Errorf("a segment without end: %v", err)
 	}
 }
 
