@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,16 +107,16 @@ func (m *Mailbox) Accept(ctx context.Context, s mail.Submission, message []byte,
 	if a.Outs, err = acceptedOuts(outs); err != nil {
 		return err
 	}
-	sealed, err := m.seal(&a.in.content, message)
-	if err != nil {
+	sealed := new(bytes.Buffer)
+	if err := m.seal(sealed, &a.in.content, message); err != nil {
 		return err
 	}
 	a.Key, a.Sealed, a.Size, a.File = a.in.key[:], a.in.sealed, a.in.size, len(message) > smallMessage
 	if a.File {
-		if err := m.placeFile(&a.in.content, sealed); err != nil {
+		if err := m.placeFile(&a.in.content, sealed.Bytes()); err != nil {
 			return storeError(err)
 		}
-		sealed = nil
+		sealed.Reset()
 	}
 	if err := m.journalAccepted(ctx, a, sealed); err != nil {
 		if a.File {
@@ -148,7 +149,7 @@ func acceptedOuts(outs []Outgoing) ([]acceptedOut, error) {
 }
 
 // journalAccepted makes an accepted message last.
-func (m *Mailbox) journalAccepted(ctx context.Context, a *accepted, sealed []byte) error {
+func (m *Mailbox) journalAccepted(ctx context.Context, a *accepted, sealed *bytes.Buffer) error {
 	plain, err := wire.Marshal(a)
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func (m *Mailbox) journalAccepted(ctx context.Context, a *accepted, sealed []byt
 	if err != nil {
 		return err
 	}
-	if err := m.logContent(ctx, &a.in.content, recordAccepted, meta, sealed); err != nil {
+	if err := m.logContent(ctx, &a.in.content, recordAccepted, sealed, meta); err != nil {
 		return err
 	}
 	a.ref = a.in.ref
@@ -199,7 +200,7 @@ func (m *Mailbox) readAccepted(ref journal.Ref, header []byte) (*accepted, error
 	if err != nil {
 		return nil, err
 	}
-	meta, _, err := splitRecord(body)
+	_, meta, err := splitRecord(body)
 	if err != nil {
 		return nil, err
 	}

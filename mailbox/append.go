@@ -49,7 +49,7 @@ func (m *Mailbox) Append(ctx context.Context, id int64, r io.Reader, size int64,
 		return err
 	})
 	if err != nil || copied {
-		m.drop(&in.content)
+		m.dropUnless(err, &in.content)
 	}
 	return uid, err
 }

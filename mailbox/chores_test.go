@@ -24,12 +24,13 @@ func TestRun(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { ran <- m.Run(ctx) }()
 		uid := put(t, m, in.ID, text("after", "run"), mail.Deleted)
+		time.Sleep(indexDelay)
 		synctest.Wait()
 		if got := m.text.done(); got != 2 {
 			t.Errorf("indexed up to %d", got)
 		}
 		records := func() int { return m.journal.Status().Records }
-		time.Sleep(spoolQuiet - time.Millisecond)
+		time.Sleep(spoolQuiet - indexDelay - time.Millisecond)
 		synctest.Wait()
 		if records() != 2 {
 			t.Errorf("%d records in the journal while there is work", records())

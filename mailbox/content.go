@@ -131,21 +131,30 @@ func (m *Mailbox) take(ctx context.Context, r io.Reader, size int64) (*incoming,
 	if size > smallMessage {
 		return m.takeFile(ctx, r, size)
 	}
-	message := make([]byte, size)
-	if _, err := io.ReadFull(r, message); err != nil {
+	plain, sealed := buffers.Get().(*bytes.Buffer), buffers.Get().(*bytes.Buffer)
+	defer func() {
+		plain.Reset()
+		sealed.Reset()
+		buffers.Put(plain)
+		buffers.Put(sealed)
+	}()
+	plain.Grow(int(size) + bytes.MinRead)
+	if _, err := io.CopyN(plain, r, size); err != nil {
 		return nil, fmt.Errorf("read message: %w", noEOF(err))
 	}
 	in := &incoming{}
-	sealed, err := m.seal(&in.content, message)
-	if err != nil {
+	if err := m.seal(sealed, &in.content, plain.Bytes()); err != nil {
 		return nil, err
 	}
-	in.parse(message)
-	if err := m.logContent(ctx, &in.content, recordMessage, nil, sealed); err != nil {
+	in.parse(plain.Bytes())
+	if err := m.logContent(ctx, &in.content, recordMessage, sealed, nil); err != nil {
 		return nil, err
 	}
 	return in, nil
 }
+
+// buffers are for small messages on their way to the journal.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // parse is describe for a message in memory.
 func (in *incoming) parse(message []byte) {
@@ -153,11 +162,10 @@ func (in *incoming) parse(message []byte) {
 	in.describe(x, bytes.Clone(message[x.Structure.Header:x.Structure.Body]))
 }
 
-// seal encrypts a message, with room for a record's head before it.
-func (m *Mailbox) seal(c *content, message []byte) ([]byte, error) {
-	var b bytes.Buffer
-	b.Grow(len(message) + sealOverhead + len(message)/chunkSize*16)
-	w, key, err := m.atRest.Encrypt(&b)
+// seal encrypts a message and names it.
+func (m *Mailbox) seal(to *bytes.Buffer, c *content, message []byte) error {
+	to.Grow(len(message) + sealOverhead + len(message)/chunkSize*16)
+	w, key, err := m.atRest.Encrypt(to)
 	if err == nil {
 		_, err = w.Write(message)
 	}
@@ -165,11 +173,11 @@ func (m *Mailbox) seal(c *content, message []byte) ([]byte, error) {
 		err = w.Close()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("seal message: %w", err)
+		return fmt.Errorf("seal message: %w", err)
 	}
 	c.name, c.key = m.names.next(), key
-	c.sealed, c.size = int64(b.Len()), int64(len(message))
-	return b.Bytes(), nil
+	c.sealed, c.size = int64(to.Len()), int64(len(message))
+	return nil
 }
 
 // takeFile is take for a large message, which is never in memory as a whole.
@@ -266,7 +274,7 @@ func (m *Mailbox) makeMessageDir(path string) error {
 // A record of the journal is
 //
 //	header = kind[1] ‖ name[16]
-//	body   = length of meta in bytes (4, big endian) ‖ meta ‖ age file
+//	body   = age file ‖ meta ‖ length of meta in bytes (4, big endian)
 //
 // meta is empty but for accepted messages, where it is what accept.go says,
 // sealed with XChaCha20-Poly1305 under a key derived from the page key: nonce ‖
@@ -287,28 +295,38 @@ func parseRecordHeader(h []byte) (kind byte, n contentName, ok bool) {
 }
 
 // splitRecord divides the body of a record.
-func splitRecord(body []byte) (meta, sealed []byte, err error) {
-	if len(body) < 4 {
-		return nil, nil, errors.New("journal record is too short")
+func splitRecord(body []byte) (sealed, meta []byte, err error) {
+	end := len(body) - 4
+	if end < 0 {
+		return nil, nil, errRecord
 	}
-	n := binary.BigEndian.Uint32(body)
-	if uint64(n) > uint64(len(body)-4) {
-		return nil, nil, errors.New("journal record is too short")
+	n := binary.BigEndian.Uint32(body[end:])
+	if uint64(n) > uint64(end) {
+		return nil, nil, errRecord
 	}
-	return body[4 : 4+n], body[4+n:], nil
+	begin := end - int(n)
+	return body[:begin], body[begin:end], nil
 }
 
+var errRecord = errors.New("journal record is too short")
+
 // logContent puts a sealed message into the journal; it is on the disk when it returns.
-func (m *Mailbox) logContent(ctx context.Context, c *content, kind byte, meta, sealed []byte) error {
-	body := make([]byte, 0, 4+len(meta)+len(sealed))
-	body = binary.BigEndian.AppendUint32(body, uint32(len(meta)))
-	body = append(append(body, meta...), sealed...)
-	ref, err := m.journal.Append(ctx, recordHeader(kind, c.name), body)
+func (m *Mailbox) logContent(ctx context.Context, c *content, kind byte, sealed *bytes.Buffer, meta []byte) error {
+	_, _ = sealed.Write(meta) // never fails
+	_, _ = sealed.Write(binary.BigEndian.AppendUint32(nil, uint32(len(meta))))
+	ref, err := m.journal.Append(ctx, recordHeader(kind, c.name), sealed.Bytes())
 	if err != nil {
 		return storeError(fmt.Errorf("store message: %w", err))
 	}
 	c.ref = ref
 	return nil
+}
+
+// dropUnless takes back bytes whose operation has failed with err, or was not needed.
+func (m *Mailbox) dropUnless(err error, c *content) {
+	if !errors.Is(err, errUncertain) {
+		m.drop(c)
+	}
 }
 
 // drop takes back bytes that the index does not know.
@@ -431,7 +449,7 @@ func (m *Mailbox) openAt(c *content) (source, error) {
 		if err != nil {
 			return source{}, err
 		}
-		_, sealed, err := splitRecord(body)
+		sealed, _, err := splitRecord(body)
 		if err != nil {
 			return source{}, err
 		}
@@ -477,7 +495,7 @@ func (m *Mailbox) openMeta(header, sealed []byte) ([]byte, error) {
 		return nil, err
 	}
 	if len(sealed) < a.NonceSize() {
-		return nil, errors.New("journal record is too short")
+		return nil, errRecord
 	}
 	return a.Open(nil, sealed[:a.NonceSize()], sealed[a.NonceSize():], header)
 }

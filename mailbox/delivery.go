@@ -75,7 +75,7 @@ func (m *Mailbox) File(ctx context.Context, d Delivery) (uid mail.UID, duplicate
 		return t.mark(d.Sender, d.MessageID, d.Expiry, uid, "")
 	})
 	if err != nil || duplicate {
-		m.drop(&in.content)
+		m.dropUnless(err, &in.content)
 	}
 	if err != nil {
 		return 0, false, err

@@ -116,6 +116,27 @@ func TestFullDisk(t *testing.T) {
 	accepted := 0
 	full, fine := 0, 0
 	ctx := t.Context()
+	check := func(m *Mailbox) {
+		t.Helper()
+		if got := uidsOf(t, m, in.ID); len(got) != len(want) {
+			t.Errorf("%d messages, want %d", len(got), len(want))
+		}
+		for uid, name := range want {
+			if b := bodyOf(t, m, in.ID, uid); !bytes.Contains(b, []byte("Subject: "+name+"\r\n")) {
+				t.Errorf("message %d is not %s", uid, name)
+			}
+			e, err := m.Entries(ctx, in.ID, []mail.UID{uid})
+			tcheck(t, err)
+			if on := len(e) == 1 && len(e[0].Flags) == 1; on != flags[uid] {
+				t.Errorf("message %d: flags %v, want %v", uid, e, flags[uid])
+			}
+		}
+		rows, err := m.Outbox(ctx, OutboxFilter{})
+		tcheck(t, err)
+		if sent := folderOf(t, m, "Sent"); len(rows) != accepted || int(sent.Messages) != accepted {
+			t.Errorf("%d rows and %d copies of %d accepted", len(rows), sent.Messages, accepted)
+		}
+	}
 	for i := range 400 {
 		if r.IntN(3) == 0 {
 			disk.left.Store(int64(r.IntN(12)))
@@ -178,7 +199,17 @@ func TestFullDisk(t *testing.T) {
 		}
 		switch {
 		case errors.Is(err, mail.ErrNoSpace):
-			full++
+			if full++; full%16 == 0 {
+				// The machine dies just then.
+				crashed := t.TempDir()
+				m.writer.turn <- struct{}{}
+				tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
+				<-m.writer.turn
+				c := openTest(t, crashed)
+				check(c)
+				checkTidy(t, c)
+				tcheck(t, c.Close())
+			}
 		case err != nil:
 			t.Fatalf("step %d: %v", i, err)
 		default:
@@ -188,27 +219,6 @@ func TestFullDisk(t *testing.T) {
 	t.Logf("%d times full, %d times fine", full, fine)
 	if full < 40 || fine < 100 {
 		t.Errorf("%d times full, %d times fine", full, fine)
-	}
-	check := func(m *Mailbox) {
-		t.Helper()
-		if got := uidsOf(t, m, in.ID); len(got) != len(want) {
-			t.Errorf("%d messages, want %d", len(got), len(want))
-		}
-		for uid, name := range want {
-			if b := bodyOf(t, m, in.ID, uid); !bytes.Contains(b, []byte("Subject: "+name+"\r\n")) {
-				t.Errorf("message %d is not %s", uid, name)
-			}
-			e, err := m.Entries(ctx, in.ID, []mail.UID{uid})
-			tcheck(t, err)
-			if on := len(e) == 1 && len(e[0].Flags) == 1; on != flags[uid] {
-				t.Errorf("message %d: flags %v, want %v", uid, e, flags[uid])
-			}
-		}
-		rows, err := m.Outbox(ctx, OutboxFilter{})
-		tcheck(t, err)
-		if sent := folderOf(t, m, "Sent"); len(rows) != accepted || int(sent.Messages) != accepted {
-			t.Errorf("%d rows and %d copies of %d accepted", len(rows), sent.Messages, accepted)
-		}
 	}
 	disk.left.Store(-1)
 	for !m.accepts.empty() {

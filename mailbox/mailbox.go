@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -394,8 +395,11 @@ func poke(c chan struct{}) {
 	}
 }
 
-// syncDir makes the names in a directory last.
+// syncDir makes the names in a directory last. Windows offers no such thing.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (m *Mailbox) recover(ctx context.Context) error {
 
 // markClean notes that there are no left-overs, when the index is about to be closed.
 func (m *Mailbox) markClean(c *pages.Conn) error {
-	if !m.accepts.empty() {
+	if !m.accepts.empty() || m.writer.uncertain {
 		return nil
 	}
 	return c.Exec("INSERT INTO meta(key, value) VALUES('clean', 1) ON CONFLICT(key) DO UPDATE SET value=1")
@@ -99,6 +99,9 @@ func (m *Mailbox) sweep() error {
 		return err
 	}
 	top := filepath.Join(m.dir, messagesDir)
+	if err := syncDir(top); err != nil { // a directory may have been made just before the crash
+		return err
+	}
 	dirs, err := os.ReadDir(top)
 	if err != nil {
 		return err

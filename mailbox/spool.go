@@ -239,7 +239,7 @@ func (m *Mailbox) writeFile(c *content) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, sealed, err := splitRecord(body)
+	sealed, _, err := splitRecord(body)
 	if err != nil {
 		return false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/internal/mail/mime"
@@ -26,6 +27,8 @@ const (
 	mergeBytes = 256 << 10
 	// tidyShare is the part of a segment's messages, as 1 in so many, that must be gone before it is written anew.
 	tidyShare = 4
+	// indexDelay is how long new messages wait for others to be indexed with. A search does not wait.
+	indexDelay = 200 * time.Millisecond
 	// textBatch is how many messages are looked up at a time.
 	textBatch = 64
 	// blockBits is how many bits number the blocks of a segment.
@@ -35,8 +38,9 @@ const (
 // textIndex is the word index: segments in the database, and the newest
 // messages in memory. Messages are indexed in the order of their contents.
 type textIndex struct {
-	step chan struct{} // holds a token while somebody advances it
-	last atomic.Int64  // the newest content
+	step    chan struct{} // holds a token while somebody advances it
+	last    atomic.Int64  // the newest content
+	flushed atomic.Bool   // there is a new segment
 
 	mu    sync.RWMutex
 	fresh *words.Builder
@@ -48,6 +52,7 @@ type textIndex struct {
 func (x *textIndex) start(upto int64) {
 	x.step = make(chan struct{}, 1)
 	x.fresh, x.upto, x.flushAt = words.NewBuilder(), upto, segmentDocs
+	x.flushed.Store(true)
 }
 
 // filed is told of a content that is in the index.
@@ -84,8 +89,15 @@ func (m *Mailbox) runIndex(ctx context.Context) {
 			return
 		case <-m.chores.index:
 		}
+		t := time.NewTimer(indexDelay)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
 		m.chore(ctx, "index", func() error {
-			if err := m.indexText(ctx); err != nil {
+			if err := m.indexText(ctx); err != nil || !m.text.flushed.Swap(false) {
 				return err
 			}
 			return m.mergeText(ctx)
@@ -229,6 +241,7 @@ func (m *Mailbox) flushText(ctx context.Context) error {
 	x.mu.Lock()
 	x.fresh, x.flushAt = words.NewBuilder(), segmentDocs
 	x.mu.Unlock()
+	x.flushed.Store(true)
 	return nil
 }
 

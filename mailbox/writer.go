@@ -28,8 +28,9 @@ type writer struct {
 	queue  []*operation
 	closed bool
 
-	// The next numbers, of whoever has the turn.
-	counters
+	// Of whoever has the turn.
+	counters       // the numbers given away last
+	uncertain bool // a commit has failed
 }
 
 // counters are the numbers given away last.
@@ -47,7 +48,12 @@ type operation struct {
 	done chan struct{}
 }
 
-var errClosed = errors.New("mailbox closed")
+var (
+	errClosed = errors.New("mailbox closed")
+	// errUncertain is a commit that failed at the disk. It has not happened, but if the process dies before the
+	// next commit it may be found to have: what it needs must stay until the next Open.
+	errUncertain = errors.New("commit failed")
+)
 
 // write runs an operation in a transaction and returns when it is on the
 // disk. When run fails, or panics, nothing of it remains, and the others that
@@ -143,7 +149,8 @@ func (w *writer) transact(batch []*operation) {
 		if w.conn.InTransaction() {
 			_ = w.conn.Script("ROLLBACK")
 		}
-		fail(err)
+		w.uncertain = true
+		fail(fmt.Errorf("%w: %w", errUncertain, err))
 		return
 	}
 	w.counters = t.counters

@@ -76,6 +76,40 @@ func TestNothingInClear(t *testing.T) {
 	}
 }
 
+// TestTornLog opens a database whose log ends in the middle of a block, or anywhere else.
+func TestTornLog(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir)
+	tcheck(t, c.Script("CREATE TABLE t(id INTEGER PRIMARY KEY, s TEXT)"))
+	for i := range 20 {
+		tcheck(t, c.Exec("INSERT INTO t VALUES(?,?)", i, strings.Repeat("x", 1000)))
+	}
+	db, err := os.ReadFile(filepath.Join(dir, "a.db"))
+	tcheck(t, err)
+	wal, err := os.ReadFile(filepath.Join(dir, "a.db-wal"))
+	tcheck(t, err)
+	last := int64(-1)
+	for size := 0; size <= len(wal); size += 5003 {
+		torn := t.TempDir()
+		tcheck(t, os.WriteFile(filepath.Join(torn, "a.db"), db, 0o600))
+		tcheck(t, os.WriteFile(filepath.Join(torn, "a.db-wal"), wal[:size], 0o600))
+		c := open(t, torn)
+		n := int64(0)
+		if size > 3*walFrame {
+			n, err = c.Int("SELECT count(*) FROM t")
+			tcheck(t, err)
+		}
+		if n < last {
+			t.Fatalf("%d rows of %d bytes, %d of fewer", n, size, last)
+		}
+		last = n
+		tcheck(t, c.Close())
+	}
+	if last < 19 {
+		t.Errorf("%d rows at the end", last)
+	}
+}
+
 func TestReadersSeeCommits(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir)

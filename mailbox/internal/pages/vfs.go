@@ -44,8 +44,9 @@ const (
 	maxGather = 1 << 20 // bytes of a log that wait in memory for the sync
 
 	// A log is a header and frames (https://sqlite.org/fileformat2.html#walformat).
-	walHeader = 32
-	walFrame  = 24 + 4096
+	walHeader   = 32
+	walFrame    = 24 + 4096
+	cipherBlock = 4096
 )
 
 type walFile struct {
@@ -125,11 +126,14 @@ func (w *walFile) Truncate(size int64) error {
 	return w.File.Truncate(size)
 }
 
+// Size leaves out a torn block at the end, which cannot be decrypted: to read it would be an error, and recovery would
+// stop at it.
 func (w *walFile) Size() (int64, error) {
 	if err := w.flush(); err != nil {
 		return 0, err
 	}
-	return w.File.Size()
+	size, err := w.File.Size()
+	return size &^ (cipherBlock - 1), err
 }
 
 func (w *walFile) Close() error {
