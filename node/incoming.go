@@ -231,16 +231,4 @@ func (in *incoming) waiting() int {
 	return len(in.pending)
 }
 
-// names says whether an unopened message is for the inbox.
-func (in *incoming) names(inbox identity.Public) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for _, a := range in.pending {
-		if a.outer.Inbox == inbox {
-			return true
-		}
-	}
-	return false
-}
-
 func (in *incoming) close() error { return in.log.Close() }

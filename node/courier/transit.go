@@ -35,7 +35,6 @@ type transit struct {
 	hosts      []identity.Host
 	keepers    []identity.Host
 	withRecord bool // it carries our record
-	rebind     bool // the recipient's keys changed, seal again
 
 	// how far it has come
 	state     mailbox.State

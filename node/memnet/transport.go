@@ -112,7 +112,7 @@ func (t *Transport) Listen(laddr ma.Multiaddr) (transport.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.upgrader.UpgradeListener(t, &maListener{l}), nil
+	return t.upgrader.UpgradeGatedMaListener(t, t.upgrader.GateMaListener(&maListener{l})), nil
 }
 
 // CanDial accepts what TCP accepts.
