@@ -1,13 +1,14 @@
 package imap
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/peerpost/peerpost/gateway/internal/foreign"
 )
 
 // How long the network may take.
@@ -70,7 +71,7 @@ func newConn(c net.Conn, onEnd func()) *conn {
 		Conn:      c,
 		onEnd:     onEnd,
 		loginEnds: time.Now().Add(loginTime),
-		head:      make([]byte, 0, maxVerb),
+		head:      make([]byte, 0, foreign.Longest),
 	}
 }
 
@@ -217,14 +218,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	c.remember(p[:n])
 	if c.head != nil {
-		k := min(n, maxVerb-len(c.head))
+		k := min(n, foreign.Longest-len(c.head))
 		c.head = append(c.head, p[:k]...)
-		switch foreign(c.head) {
-		case yes:
+		switch foreign.Judge(c.head) {
+		case foreign.Yes:
 			c.fail(errForeign)
 			c.waiting = nil
 			return 0, errForeign
-		case no:
+		case foreign.No:
 			c.head = nil
 		}
 	}
@@ -327,35 +328,3 @@ func (c *conn) Own() {
 
 // finish says that nothing of the connection is left.
 func (c *conn) finish() { c.ending.Do(c.onEnd) }
-
-// maxVerb is the number of bytes that tell a foreign protocol.
-const maxVerb = 8
-
-// verbs are how other protocols begin. No mail client chooses such a tag.
-var verbs = [...][]byte{
-	[]byte("GET "), []byte("POST "), []byte("HEAD "), []byte("PUT "), []byte("DELETE "), []byte("OPTIONS "),
-	[]byte("PATCH "), []byte("TRACE "), []byte("CONNECT "), []byte("PRI "),
-	{0x16, 0x03}, // TLS, where there is none
-}
-
-type answer uint8
-
-const (
-	no answer = iota
-	perhaps
-	yes
-)
-
-// foreign reports whether the first bytes of a client are of another protocol.
-func foreign(head []byte) answer {
-	a := no
-	for _, v := range verbs {
-		if bytes.HasPrefix(head, v) {
-			return yes
-		}
-		if bytes.HasPrefix(v, head) {
-			a = perhaps
-		}
-	}
-	return a
-}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/peerpost/peerpost/gateway/internal/foreign"
 )
 
 // What a client may take of time and bytes.
@@ -220,13 +222,12 @@ func (c *conn) took(p []byte) (int, error) {
 		return 0, errOver
 	}
 	if !c.judged {
-		c.head = append(c.head, p...)
-		foreign, enough := judge(c.head)
-		if foreign {
+		c.head = append(c.head, p[:min(len(p), foreign.Longest-len(c.head))]...)
+		switch foreign.Judge(c.head) {
+		case foreign.Yes:
 			c.srv.cfg.Log.Warn("a program that does not speak smtp was refused", "remote", c.raw.RemoteAddr())
 			return 0, c.finishLocked("")
-		}
-		if enough {
+		case foreign.No:
 			c.judged, c.head = true, nil
 		}
 	}
