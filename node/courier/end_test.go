@@ -174,3 +174,32 @@ func TestAcceptedInTheFuture(t *testing.T) {
 		}
 	})
 }
+
+// TestUnlockDuringAttempt unlocks the account while an attempt is under way
+// that finds the end of the message.
+func TestUnlockDuringAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1))
+		pass(time.Second)
+		end()
+		c, end = w.carry(t, dir, false)
+		defer end()
+		pass(time.Second)
+		c.mu.Lock()
+		tr := c.transits[MessageID{1}]
+		c.queue.drop(tr)
+		tr.running, tr.state = true, mailbox.Delivered // as entomb does without an account
+		c.mu.Unlock()
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		c.finish(tr, time.Now())
+		pass(time.Minute)
+		if s := w.row(1).State; s != mailbox.Delivered || len(c.Waiting()) != 0 {
+			t.Errorf("state %s, %d under way", s, len(c.Waiting()))
+		}
+	})
+}
