@@ -3,7 +3,9 @@ package store
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -343,6 +345,47 @@ func TestTombstonesForNothing(t *testing.T) {
 	if n := buryT(t, s, k, "owner", mine); n != 1 || s.has(mine) {
 		t.Fatal("the owner cannot delete")
 	}
+}
+
+// Tombstones of what is here go above the capacity, so that a full holder can be emptied, but not for ever.
+func TestGraveReserve(t *testing.T) {
+	k := newKeys(t)
+	m := k.letter(1, sealed.MinBody, month())
+	for over, good := range map[int64]bool{0: true, graveReserve - 1000: true, graveReserve: false} {
+		s := spoolAt(t, t.TempDir(), 100_000, free(Limits{}))
+		storeT(t, s, m, "peer")
+		s.bytes = s.capacity + over
+		tomb, blob := k.tombstone(m)
+		_, err := s.bury(t.Context(), tomb, blob, "owner", time.Now())
+		if good && err != nil || !good && !isCode(err, CodeCapacity) || s.has(m) == good {
+			t.Errorf("%d bytes over the capacity: %v", over, err)
+		}
+	}
+}
+
+// As many streams of one peer may wait as may be in; more are sent away at once.
+func TestGuestsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(2, 100)
+		var work sync.WaitGroup
+		start := time.Now()
+		var at []time.Duration
+		var mu sync.Mutex
+		for range 7 {
+			work.Go(func() {
+				if _, refusal := g.enter(t.Context(), "peer"); refusal != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					at = append(at, time.Since(start))
+				}
+			})
+		}
+		work.Wait()
+		slices.Sort(at)
+		if want := []time.Duration{0, 0, 0, hangUpTime, hangUpTime}; !slices.Equal(at, want) {
+			t.Fatalf("refused after %v, want %v", at, want)
+		}
+	})
 }
 
 // A tombstone for many takes those that are here even when there is no room for the unseen.
