@@ -97,11 +97,11 @@ func New(c Config) (*Server, error) {
 			Waiting:    cmp.Or(c.Limits.Waiting, MaxWaiting),
 			LoginDelay: cmp.Or(c.Limits.LoginDelay, LoginDelay),
 		},
-		log:      cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
-		logins:   throttle.NewLogins(),
-		stop:     make(chan struct{}),
-		conns:    make(map[*conn]struct{}),
-		perUser:  make(map[string]int),
+		log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		logins:  throttle.NewLogins(),
+		stop:    make(chan struct{}),
+		conns:   make(map[*conn]struct{}),
+		perUser: make(map[string]int),
 	}
 	s.ended = sync.NewCond(&s.mu)
 	if c.Plain != nil {
