@@ -365,7 +365,8 @@ func (m *Mailbox) indexWaiting(ctx context.Context) bool {
 	return moved
 }
 
-// settleAccepts waits until what was accepted before is in the outbox.
+// settleAccepts waits until what was accepted before is in the outbox, or could
+// not be put there for now, the disk being full say: the rest goes on.
 func (m *Mailbox) settleAccepts(ctx context.Context) error {
 	q := &m.accepts
 	q.mu.Lock()
@@ -374,9 +375,6 @@ func (m *Mailbox) settleAccepts(ctx context.Context) error {
 	for _, a := range waiting {
 		select {
 		case <-a.tried:
-			if a.err != nil {
-				return a.err
-			}
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-m.closing:

@@ -1,0 +1,65 @@
+package mailbox
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/ncruces/go-sqlite3/vfs"
+
+	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/mailbox/internal/pages"
+)
+
+// TestSweepSparesAccepted crashes with a large accepted message that is not
+// indexed, and starts again while the disk is still full.
+func TestSweepSparesAccepted(t *testing.T) {
+	dir := t.TempDir()
+	m, disk := openFull(t, dir)
+	disk.left.Store(1) // the journal's record
+	big := append(text("big", "b"), make([]byte, smallMessage)...)
+	for i := range big {
+		if big[i] == 0 {
+			big[i] = 'x'
+		}
+	}
+	if err := m.Accept(t.Context(), mail.Submission{From: "me"}, big, []Outgoing{outTo2(1)}); err != nil {
+		t.Fatal(err)
+	}
+	crashed := t.TempDir()
+	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
+	hit := 0
+	for n := int64(1); n < 60; n++ {
+		again := t.TempDir()
+		tcheck(t, os.CopyFS(again, os.DirFS(crashed)))
+		d := &fullDisk{VFS: vfs.Find("")}
+		d.left.Store(n)
+		name := fmt.Sprintf("fullx%d", n)
+		pages.Register(name, d)
+		m, err := open(t.Context(), Config{Dir: again, Keys: testKeys}, options{
+			vfs: name, journal: func(l *journal.Log) journalLog { return fullJournal{l, d} },
+		})
+		if err == nil {
+			if !m.accepts.empty() {
+				hit++
+				rows, err := m.Outbox(t.Context(), OutboxFilter{})
+				t.Logf("n=%d: open works, %d rows, err %v", n, len(rows), err)
+			}
+			d.left.Store(-1)
+			_ = m.Close()
+		}
+		d.left.Store(-1)
+		vfs.Unregister(name)
+		m = openTest(t, again)
+		rows, err := m.Outbox(t.Context(), OutboxFilter{})
+		if err != nil || len(rows) != 1 {
+			t.Errorf("n=%d: %d rows, %v", n, len(rows), err)
+			continue
+		}
+		if _, err := m.OutgoingMessage(t.Context(), rows[0].MessageID); err != nil {
+			t.Errorf("n=%d: %v", n, err)
+		}
+	}
+	t.Logf("%d times opened with it waiting", hit)
+}
