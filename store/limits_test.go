@@ -388,6 +388,32 @@ func TestGuestsWaiting(t *testing.T) {
 	})
 }
 
+// An answer that names more than it may is refused by the one who asked.
+func TestBoundsOfAnswers(t *testing.T) {
+	ids := make([]sealed.ID, MaxIDs+1)
+	items := make([]listItem, MaxIDs+1)
+	for i := range items {
+		items[i].ID = sealed.ID{byte(i >> 8), byte(i)}
+	}
+	for name, c := range map[string]func(n int) answer{
+		"list":          func(n int) answer { return &listAnswer{Inboxes: []listedPage{{Items: items[:n]}}} },
+		"list in parts": func(n int) answer { return &listAnswer{Inboxes: []listedPage{{Items: items[:9]}, {Items: items[9:n]}}} },
+		"get":           func(n int) answer { return &getItem{Last: true, Missing: ids[:n]} },
+		"watch":         func(n int) answer { return &watchNotice{IDs: ids[:n]} },
+		"offer":         func(n int) answer { return &offerAnswer{Lacks: make([]uint64, n)} },
+	} {
+		if err := c(MaxIDs).check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := c(MaxIDs + 1).check(); err == nil {
+			t.Errorf("%s of %d", name, MaxIDs+1)
+		}
+	}
+	if (&digestAnswer{Results: make([]digestState, MaxInboxes)}).check() != nil || (&digestAnswer{Results: make([]digestState, MaxInboxes+1)}).check() == nil {
+		t.Error("digest answer without bound")
+	}
+}
+
 // A tombstone for many takes those that are here even when there is no room for the unseen.
 func TestTombstoneTakesWhatItCan(t *testing.T) {
 	s, k := spoolFor(t, Limits{UnseenPerPeer: 2}), newKeys(t)
