@@ -86,9 +86,14 @@ func (m *Mailbox) markClean(c *pages.Conn) error {
 	return c.Exec("INSERT INTO meta(key, value) VALUES('clean', 1) ON CONFLICT(key) DO UPDATE SET value=1")
 }
 
-// sweep removes the message files that no row points to.
+// sweep removes the message files that no row points to, nor an accepted message that waits for its rows.
 func (m *Mailbox) sweep() error {
 	known := make(map[contentName]bool)
+	m.accepts.mu.Lock()
+	for _, a := range m.accepts.waiting {
+		known[a.in.name] = true
+	}
+	m.accepts.mu.Unlock()
 	err := m.writer.conn.Query("SELECT name FROM content WHERE ref IS NULL", nil, func(r *pages.Row) error {
 		if b := r.ColumnRawBlob(0); len(b) == len(contentName{}) {
 			known[contentName(b)] = true
