@@ -112,7 +112,7 @@ func TestBadSettings(t *testing.T) {
 		{args: []string{"--listen=" + aPeer}, want: []string{"--listen", "multiaddr"}},
 		{args: []string{"--bootstrap=/ip4/192.0.2.1/tcp/1"}, want: []string{"--bootstrap", "/p2p/"}},
 		{args: []string{"--bootstrap=nonsense"}, want: []string{"--bootstrap", `"nonsense"`, "an invite"}},
-		{args: []string{"--bootstrap=peerpost:"}, want: []string{"--bootstrap", "names no node"}},
+		{args: []string{"--bootstrap=peerpost:me@lzavzpd66q4pnekyzx7r5x7zzt5nggcf3bmcgrujx62inpu4nqweqjab.peerpost.alt"}, want: []string{"--bootstrap", "names no node"}},
 		{args: []string{"--capacity=10 potatoes"}, want: []string{"--capacity", "10GiB"}},
 		{args: []string{"--capacity=0"}, want: []string{"--capacity"}},
 		{args: []string{"--capacity=-1GiB"}, want: []string{"--capacity"}},

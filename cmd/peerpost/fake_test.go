@@ -14,8 +14,11 @@ import (
 type fakeNodes struct {
 	addresses []string
 	node      fakeNode
+	taken     error // of Free
 	ready     chan struct{}
 }
+
+func (f *fakeNodes) Free(context.Context, Settings) error { return f.taken }
 
 func (f *fakeNodes) Accounts(context.Context, string) ([]string, error) { return f.addresses, nil }
 

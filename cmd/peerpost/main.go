@@ -40,6 +40,9 @@ func main() {
 // Nodes is what the command needs of package node: one that runs, and the
 // accounts of a home in which none does.
 type Nodes interface {
+	// Free returns an error when another program has an address that the node
+	// is to listen on.
+	Free(ctx context.Context, s Settings) error
 	// New makes a node that is ready to Run: its listeners are bound.
 	New(ctx context.Context, s Settings, log *slog.Logger) (Running, error)
 	// Accounts lists the addresses of the accounts in a home, of which there

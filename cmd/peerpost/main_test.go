@@ -196,6 +196,15 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
+// Nothing is made for a node that cannot start.
+func TestUpWithoutPorts(t *testing.T) {
+	nodes := &fakeNodes{taken: fmt.Errorf("--imap: %w", syscall.EADDRINUSE)}
+	code, out, errs := command(t, nodes, t.TempDir(), "", "up")
+	if code != ExitFailure || out != "" || !strings.Contains(errs, "--imap") || !strings.Contains(errs, "choose another") {
+		t.Errorf("%d, %q, %q", code, out, errs)
+	}
+}
+
 // The words are printed even when the node cannot start after all.
 func TestFirstStartFails(t *testing.T) {
 	home := t.TempDir()

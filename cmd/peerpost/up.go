@@ -40,6 +40,9 @@ Every flag may also stand in a file or in the environment: see
 
 // up makes the account if there is none, and runs the node.
 func (m *Main) up(ctx context.Context, s Settings) error {
+	if err := m.Nodes.Free(ctx, s); err != nil && !m.running(ctx) {
+		return err
+	}
 	created, err := m.firstAccount(ctx, s)
 	if err != nil {
 		return err
@@ -68,6 +71,17 @@ func (m *Main) up(ctx context.Context, s Settings) error {
 	err = n.Run(ctx)
 	unlocking.Wait()
 	return err
+}
+
+// running reports whether a node runs with this home. Then it is the one that
+// has the addresses, and New says so.
+func (m *Main) running(ctx context.Context) bool {
+	c, err := m.dial(ctx)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // firstAccount makes the account of a home that has none. The answer is empty
