@@ -39,7 +39,7 @@ type accepted struct {
 	ref     journal.Ref   // of the record
 	message []byte        // nil after a recovery
 	tried   chan struct{} // closed after the first attempt to index it
-	err     error         // of that
+	err     error         // of the last attempt; the queue's mutex guards it
 }
 
 // acceptedOut is one recipient.
@@ -351,10 +351,10 @@ func (m *Mailbox) indexWaiting(ctx context.Context) bool {
 		} else {
 			moved = true
 		}
+		a.err = errs[i]
 		select {
 		case <-a.tried:
 		default:
-			a.err = errs[i]
 			close(a.tried)
 		}
 	}
@@ -382,6 +382,21 @@ func (m *Mailbox) settleAccepts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// missing says why there is no row of an id: mail.ErrNoMessage, unless it belongs to a message that waits still.
+func (m *Mailbox) missing(id [16]byte) error {
+	q := &m.accepts
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, a := range q.waiting {
+		for _, o := range a.Outs {
+			if [16]byte(o.MessageID) == id && a.err != nil {
+				return fmt.Errorf("accepted message is not in the outbox yet: %w", a.err)
+			}
+		}
+	}
+	return mail.ErrNoMessage
 }
 
 // index puts accepted messages into the index: outbox and Sent folder.

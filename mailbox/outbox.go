@@ -184,7 +184,7 @@ func (m *Mailbox) Outgoing(ctx context.Context, id [16]byte) (Outgoing, error) {
 	case err != nil:
 		return Outgoing{}, err
 	case len(all) == 0:
-		return Outgoing{}, mail.ErrNoMessage
+		return Outgoing{}, m.missing(id)
 	}
 	return all[0], nil
 }
@@ -204,6 +204,9 @@ func (m *Mailbox) OutgoingMessage(ctx context.Context, id [16]byte) ([]byte, err
 		}
 		return err
 	})
+	if errors.Is(err, mail.ErrNoMessage) {
+		return nil, m.missing(id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +269,7 @@ func (t *tx) updateOutgoing(id [16]byte, f func(*Outgoing)) error {
 		return err
 	}
 	if !found {
-		return mail.ErrNoMessage
+		return t.m.missing(id)
 	}
 	old := o
 	f(&o)
