@@ -31,7 +31,7 @@ func TestSweepSparesAccepted(t *testing.T) {
 	crashed := t.TempDir()
 	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
 	hit := 0
-	for n := int64(2); n < 40; n += 3 { // writes until the disk is full
+	for n := int64(2); n < 40; n += 6 { // writes until the disk is full
 		again := t.TempDir()
 		tcheck(t, os.CopyFS(again, os.DirFS(crashed)))
 		d := &fullDisk{VFS: vfs.Find("")}
