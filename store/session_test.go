@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -837,6 +838,63 @@ func TestEndlessList(t *testing.T) {
 			t.Fatalf("%+v, %v", report, err)
 		}
 	})
+}
+
+// A frame that is announced longer than it may be is not waited for, by either side.
+func TestBoundsOfFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		g := visitT(t, holderT(t, Limits{}), "peer")
+		if _, err := g.c.s.Write(binary.AppendUvarint(nil, MaxRequest+1)); err != nil {
+			t.Fatal(err)
+		}
+		var a putAnswer
+		want(t, g.c.read(&a, AnswerTime), CodeMalformed, "cannot be read")
+		if took := time.Since(start); took > 0 {
+			t.Errorf("waited %v for a request", took)
+		}
+		us, them := net.Pipe()
+		defer us.Close()
+		defer them.Close()
+		go them.Write(binary.AppendUvarint(nil, MaxAnswer+1))
+		c := &conn{s: pipe{Conn: us}, r: bufio.NewReader(us)}
+		if err := c.read(&a, AnswerTime); !errors.Is(err, wire.ErrFrameTooLarge) || time.Since(start) > 0 {
+			t.Errorf("answer: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestWatcherIsBounded(t *testing.T) {
+	w := &watcher{news: make(map[identity.Public][]sealed.ID), ready: make(chan struct{}, 1)}
+	for i := range 2 * MaxIDs {
+		w.tell(identity.Public{byte(i % 2)}, sealed.ID{byte(i), byte(i >> 8)})
+	}
+	n := 0
+	for _, ids := range w.take() {
+		n += len(ids)
+	}
+	if n != MaxIDs {
+		t.Errorf("%d messages wait to be told", n)
+	}
+}
+
+// A holder that asks for far more work than the size costs does not get it.
+func TestWorkIsBounded(t *testing.T) {
+	us, them := net.Pipe()
+	k := newKeys(t)
+	m := k.letter(1, sealed.MinBody, month())
+	r := refuse(CodeStamp, "more")
+	r.Bits = uint8(sealed.StampBits(sealed.MinBody) + maxMore + 1)
+	go func() {
+		var q request
+		_ = wire.ReadFrame(bufio.NewReader(them), MaxRequest, &q)
+		_ = wire.WriteFrame(them, &refusedAnswer{r})
+	}()
+	_, id := hostOf(t)
+	c := NewClient(ClientConfig{Self: "self", Near: neighbours{id}, Dial: one{pipe{us, new(int), new(int), 0, new(sync.Mutex)}}})
+	defer c.Close()
+	_, err := c.Put(t.Context(), m, nil, nil)
+	want(t, err, CodeStamp, "more")
 }
 
 // one is a transport with one stream.
