@@ -201,6 +201,7 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 type inbox struct {
 	epoch    identity.Epoch
 	fallback bool
+	delete   identity.Public // that a message to it must name
 	key      store.FetchKey
 }
 
@@ -213,7 +214,7 @@ func (a *account) inboxes(now time.Time) map[identity.Public]inbox {
 	if a.keys == nil || a.keysOf != week {
 		a.keys, a.keysOf = make(map[identity.Public]inbox), week
 		for _, k := range a.vault.FetchKeys(now) {
-			a.keys[k.Inbox()] = inbox{k.Epoch, k.Fallback, store.FetchKey{Inbox: k.Inbox(), Key: k.Key}}
+			a.keys[k.Inbox()] = inbox{k.Epoch, k.Fallback, k.Delete, store.FetchKey{Inbox: k.Inbox(), Key: k.Key}}
 		}
 	}
 	return a.keys
@@ -230,10 +231,10 @@ func (a *account) save(keys *identity.Keyring) error {
 	return nil
 }
 
-// owns says whether an inbox is the account's.
-func (a *account) owns(inbox identity.Public, now time.Time) bool {
-	_, ok := a.inboxes(now)[inbox]
-	return ok
+// owns says whether a message is for an inbox of the account.
+func (a *account) owns(o sealed.Outer, now time.Time) bool {
+	in, ok := a.inboxes(now)[o.Inbox]
+	return ok && in.delete == o.Delete
 }
 
 func (a *account) status() (locked bool, messages, unseen, waiting int) {

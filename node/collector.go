@@ -107,6 +107,10 @@ func (a *account) neighboursChanged() {
 
 // take puts a collected message on the disk.
 func (a *account) take(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+	if !a.owns(m.Outer, time.Now()) { // it names a delete key that is not ours, so nobody but a stranger can delete it
+		a.incoming.ignore(m.Outer.ID())
+		return nil
+	}
 	return a.incoming.accept(ctx, m, true)
 }
 

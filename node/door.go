@@ -18,7 +18,7 @@ type door struct {
 // Have says whether the message is on our disk already.
 func (d *door) Have(id sealed.ID, o sealed.Outer) bool {
 	a := d.owner(o, time.Now())
-	return a != nil && a.incoming.has(id)
+	return a != nil && a.incoming.waits(id)
 }
 
 // Accept puts a message on the disk. Its sender is told that it is there, and

@@ -109,19 +109,36 @@ func (in *incoming) has(id sealed.ID) bool {
 	return pending || seen
 }
 
+// waits says whether a message is here and not opened yet.
+func (in *incoming) waits(id sealed.ID) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, pending := in.pending[id]
+	return pending
+}
+
+// ignore remembers a message that is not wanted and that we cannot delete.
+func (in *incoming) ignore(id sealed.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.remember(id, sealed.Outer{})
+}
+
 // opened gives the outer of a message that was opened, and so may be deleted
 // at the holders.
 func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	outer, seen := in.seen[id]
-	return outer, seen
+	outer := in.seen[id]
+	return outer, outer.Size > 0
 }
 
-// accept puts a message on the disk. What is here already is accepted again.
+// accept puts a message on the disk. What waits here already is accepted again.
+// What was opened before and is brought once more by its sender is taken once
+// more: the sender missed the receipt, and gets it again.
 func (in *incoming) accept(ctx context.Context, m *sealed.Message, collected bool) error {
 	id := m.Outer.ID()
-	if in.has(id) {
+	if in.waits(id) || collected && in.has(id) {
 		return nil
 	}
 	if in.full(m.Outer.Size) {
@@ -199,10 +216,15 @@ func (in *incoming) done(id sealed.ID) {
 	delete(in.pending, id)
 	in.bytes -= int64(a.outer.Size)
 	in.log.Free(a.ref)
+	in.remember(id, a.outer)
+}
+
+// remember notes a message that is not to be fetched again. The mutex is held.
+func (in *incoming) remember(id sealed.ID, outer sealed.Outer) {
 	if len(in.seen) >= maxSeen {
 		today := identity.DayAt(time.Now())
-		for old, outer := range in.seen {
-			if outer.Expiry < today || len(in.seen) >= maxSeen {
+		for old, o := range in.seen {
+			if o.Expiry < today || len(in.seen) >= maxSeen {
 				delete(in.seen, old)
 			}
 			if len(in.seen) < maxSeen*9/10 {
@@ -210,7 +232,7 @@ func (in *incoming) done(id sealed.ID) {
 			}
 		}
 	}
-	in.seen[id] = a.outer
+	in.seen[id] = outer
 }
 
 // forget drops a message as if it had never come, so that it can come again.

@@ -259,7 +259,7 @@ func (n *Node) local(root identity.Root) *account {
 // owner finds the account whose inbox a message names.
 func (n *Node) owner(o sealed.Outer, now time.Time) *account {
 	for _, a := range n.all() {
-		if a.owns(o.Inbox, now) {
+		if a.owns(o, now) {
 			return a
 		}
 	}

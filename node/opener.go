@@ -54,6 +54,7 @@ func (a *account) openAll(ctx context.Context, o *open) {
 			defer func() {
 				if p := recover(); p != nil { // keep the message: a later version may do better
 					a.log.Error("opening a message panicked", "panic", p)
+					a.incoming.putBack(id)
 				}
 			}()
 			if err := a.openOne(ctx, o, id, arr); err != nil {

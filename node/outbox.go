@@ -152,7 +152,7 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	if err != nil {
 		return err
 	}
-	if kind == mail.NotifyDelay && row.DelayTold || kind == mail.NotifyFailure && row.FailureTold {
+	if kind == mail.NotifyDelay && (row.DelayTold || row.State.Settled()) || kind == mail.NotifyFailure && row.FailureTold {
 		return nil
 	}
 	sub, err := b.open.box.SubmissionOf(ctx, row.Submission)

@@ -101,7 +101,16 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	c.mu.Unlock()
 	if !awaiting {
 		direct := make(chan error, 1)
-		go func() { direct <- c.direct(ctx, m, hosts) }()
+		go func() {
+			err := errors.New("direct delivery panicked")
+			defer func() {
+				if p := recover(); p != nil {
+					c.log.Error("direct delivery panicked", "panic", p)
+				}
+				direct <- err
+			}()
+			err = c.direct(ctx, m, hosts)
+		}()
 		timer := time.NewTimer(DropAfter)
 		defer timer.Stop()
 		select {

@@ -25,6 +25,9 @@ const (
 	DelayAfter = 4 * time.Hour       // until the sender is told that the recipient has not got it yet
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
+	GiveUp     = 7 * 24 * time.Hour  // after Grace, when the own drop cannot be drained to the end
+	nudgeAfter = time.Minute         // an attempt is not made again sooner for a change in the network
+	joinEvery  = 10                  // sweeps between looks for rows that came late to the outbox
 	sweepEvery = time.Minute         // between looks for what is delayed or over
 	tellAgain  = time.Minute         // after the end of a transit could not be written down
 )
@@ -222,7 +225,10 @@ func (c *Courier) kick() {
 
 // Nudge tries at once what nobody has yet: the neighbourhood has changed.
 func (c *Courier) Nudge() {
-	c.advance(func(t *transit) bool { return t.state == mailbox.Accepted && t.attempts > 0 })
+	now := time.Now()
+	c.advance(func(t *transit) bool {
+		return t.state == mailbox.Accepted && t.attempts > 0 && now.Sub(t.tried) >= nudgeAfter
+	})
 }
 
 // PeerUp tries at once what waits for a recipient with that host.
@@ -286,6 +292,7 @@ func (c *Courier) Run(ctx context.Context) error {
 	defer timer.Stop()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	sweeps := 0
 	for ctx.Err() == nil {
 		t, wait := c.due(time.Now())
 		if t == nil {
@@ -296,6 +303,9 @@ func (c *Courier) Run(ctx context.Context) error {
 			case <-timer.C:
 			case <-sweep.C:
 				c.sweep(ctx)
+				if sweeps++; sweeps%joinEvery == 0 {
+					c.join(ctx)
+				}
 			}
 			continue
 		}
@@ -326,6 +336,22 @@ func (c *Courier) Run(ctx context.Context) error {
 	return nil
 }
 
+// join takes up rows that came late to the outbox, as they do after a full disk.
+func (c *Courier) join(ctx context.Context) {
+	c.mu.Lock()
+	a := c.account
+	c.mu.Unlock()
+	if a == nil {
+		return
+	}
+	rows, err := a.Unsettled(ctx)
+	if err != nil {
+		c.log.Warn("the outbox could not be read", "err", err)
+		return
+	}
+	c.Send(rows...)
+}
+
 // due takes the next transit whose time has come, or says how long to wait.
 func (c *Courier) due(now time.Time) (*transit, time.Duration) {
 	c.mu.Lock()
@@ -338,7 +364,7 @@ func (c *Courier) due(now time.Time) (*transit, time.Duration) {
 		return nil, wait
 	}
 	c.queue.drop(t)
-	t.running = true
+	t.running, t.tried = true, now
 	return t, 0
 }
 

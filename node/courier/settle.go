@@ -117,7 +117,7 @@ func (c *Courier) sweep(ctx context.Context) {
 			case t.over():
 			case now.After(t.expires.Add(Grace)):
 				all = append(all, late{t, true})
-			case now.Sub(t.accepted) >= DelayAfter:
+			case now.Sub(t.accepted) >= DelayAfter && !t.delayTold:
 				all = append(all, late{t, false})
 			}
 		}
@@ -127,9 +127,15 @@ func (c *Courier) sweep(ctx context.Context) {
 		var err error
 		switch {
 		case !l.dead:
-			err = a.Report(ctx, l.t.id, mail.NotifyDelay, c.where(l.t))
+			if err = a.Report(ctx, l.t.id, mail.NotifyDelay, c.where(l.t)); err == nil {
+				c.mu.Lock()
+				l.t.delayTold = true
+				c.mu.Unlock()
+			}
 		case a.Drained(l.t.expires.Add(Grace)):
 			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired")
+		case now.After(l.t.expires.Add(Grace + GiveUp)): // a holder that lists and never gives must not hold it up
+			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired, nor could all holders be asked for a confirmation")
 		}
 		if err != nil {
 			c.log.Warn("a sender could not be told", "err", err)

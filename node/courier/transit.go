@@ -42,6 +42,8 @@ type transit struct {
 	wanted    int
 	attempts  int
 	lastError string
+	delayTold bool
+	tried     time.Time     // the last attempt
 	handed    time.Time     // a host of the recipient's has it on disk
 	awaiting  bool          // just handed, so the next attempt goes to the holders
 	entombed  time.Time     // a tombstone was seen
