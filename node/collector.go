@@ -77,11 +77,8 @@ func (a *account) round(ctx context.Context) bool {
 		keys = append(keys, k.key)
 	}
 	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
-	if err != nil {
-		if ctx.Err() == nil {
-			a.log.Info("collecting failed", "err", err)
-		}
-		return false
+	if err != nil { // one slow holder does not spoil what the others answered
+		a.log.Debug("collecting came to no end", "err", err)
 	}
 	if report.Fetched > 0 {
 		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)

@@ -38,7 +38,11 @@ func (h home) account(root identity.Root) string { return h.path("accounts", roo
 
 // make creates the directory of the node, closed to other users.
 func (h home) make() error {
-	if err := os.MkdirAll(h.path("accounts"), 0o700); err != nil {
+	err := os.MkdirAll(h.path("accounts"), 0o700)
+	if err == nil { // it may have been there, and libraries make files that everybody may read
+		err = os.Chmod(string(h), 0o700)
+	}
+	if err != nil {
 		return fmt.Errorf("make the home directory: %w", err)
 	}
 	return nil
