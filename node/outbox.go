@@ -80,6 +80,11 @@ func (a *account) pin(ctx context.Context, o *open, root identity.Root, record [
 	delete(o.records, root)
 	o.pins++
 	o.mu.Unlock()
+	if err == nil {
+		if r, e := identity.ParseRecord(record); e == nil {
+			a.courier.Heard(root, r.Roster.Generation)
+		}
+	}
 	if errors.Is(err, identity.ErrFork) {
 		a.forks.Add(1)
 		a.log.Error("a person has two different records of the same sequence: a device of theirs may be in foreign hands", "of", root.Label())

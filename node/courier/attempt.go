@@ -159,6 +159,9 @@ func (c *Courier) failed(ctx context.Context, a Account, t *transit, err error) 
 	if e := c.record(ctx, a, t); e != nil {
 		c.log.Warn("the outbox could not be changed", "err", e)
 	}
+	if errors.Is(err, store.ErrNoHolders) { // nobody was asked, which says nothing about asking
+		n = min(n, 3)
+	}
 	return backoff(n, done), err
 }
 
@@ -308,7 +311,9 @@ func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error 
 		if s.Done {
 			cancel()
 		}
-		c.placed(t, s.PutResult)
+		if s.Replicated() || s.Tombstone != nil {
+			c.placed(t, s.PutResult)
+		}
 	})
 	if err != nil {
 		cancel()
@@ -317,11 +322,19 @@ func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error 
 		t.held = 0
 		context.AfterFunc(ctx, func() { c.budget.Release(n) })
 	}
-	c.placed(t, result)
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	before := t.state
 	if err == nil {
 		t.state = max(t.state, mailbox.Replicated)
+	}
+	c.mu.Unlock()
+	if err == nil || before < mailbox.Replicated { // a failed look does not mean that copies are gone
+		c.placed(t, result)
+	}
+	if err == nil {
+		if e := c.markReplicated(ctx, t); e != nil && ctx.Err() == nil {
+			c.log.Warn("how far a message has come could not be kept", "err", e)
+		}
 	}
 	return err
 }

@@ -26,7 +26,7 @@ const (
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
 	GiveUp     = 7 * 24 * time.Hour  // after Grace, when the own drop cannot be drained to the end
-	nudgeAfter = time.Minute         // an attempt is not made again sooner for a change in the network
+	nudgeAfter = 10 * time.Second    // an attempt is not made again sooner for a change in the network
 	joinEvery  = 10                  // sweeps between looks for rows that came late to the outbox
 	sweepEvery = time.Minute         // between looks for what is delayed or over
 	tellAgain  = time.Minute         // after the end of a transit could not be written down
@@ -168,7 +168,7 @@ func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
 		t.accepted, t.expires = now, now.Add(Lifetime)
 	}
 	t.attempts = max(t.attempts, row.Attempts)
-	if row.State > t.state {
+	if row.State > t.state || row.State == t.state && t.replicas == 0 {
 		t.state, t.replicas, t.wanted = row.State, row.Replicas, row.Wanted
 	}
 	if t.lastError == "" {
@@ -225,10 +225,7 @@ func (c *Courier) kick() {
 
 // Nudge tries at once what nobody has yet: the neighbourhood has changed.
 func (c *Courier) Nudge() {
-	now := time.Now()
-	c.advance(func(t *transit) bool {
-		return t.state == mailbox.Accepted && t.attempts > 0 && now.Sub(t.tried) >= nudgeAfter
-	})
+	c.advance(func(t *transit) bool { return t.state == mailbox.Accepted && t.attempts > 0 })
 }
 
 // PeerUp tries at once what waits for a recipient with that host.
@@ -243,20 +240,37 @@ func (c *Courier) PeerUp(p peer.ID) {
 	})
 }
 
+// Heard tells that a person's roster of that generation was seen: what is
+// sealed to older keys of theirs is sealed again.
+func (c *Courier) Heard(root identity.Root, generation uint64) {
+	c.advance(func(t *transit) bool {
+		return t.to.Root == root && t.generation > 0 && t.generation < generation
+	})
+}
+
+// advance brings the next attempt of some forward, but not to sooner than a
+// while after the last one. One that is running is tried again after that too:
+// it may have begun before the news.
 func (c *Courier) advance(which func(*transit) bool) {
-	now := time.Now()
-	some := false
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
 	for _, t := range c.transits {
-		if !t.running && t.index >= 0 && t.next.After(now) && which(t) {
-			c.queue.plan(t, now)
-			some = true
+		if t.over() || !which(t) {
+			continue
+		}
+		at := t.tried.Add(nudgeAfter)
+		if at.Before(now) {
+			at = now
+		}
+		switch {
+		case t.running:
+			t.again = true
+		case t.index >= 0 && t.next.After(at):
+			c.queue.plan(t, at)
 		}
 	}
-	c.mu.Unlock()
-	if some {
-		c.kick()
-	}
+	c.kick()
 }
 
 // Waiting is a transit as the outbox shows it while it is under way.
@@ -380,6 +394,10 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	case t.kind == sealed.KindReceipt && t.attempts >= tries:
 		c.forget(t)
 	default:
+		if soon := time.Now().Add(nudgeAfter); t.again && next.After(soon) {
+			next = soon
+		}
+		t.again = false
 		c.queue.plan(t, next)
 		c.kick()
 	}

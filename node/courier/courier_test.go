@@ -485,3 +485,43 @@ func TestBackoffGrows(t *testing.T) {
 		}
 	}
 }
+
+// TestReplicatedStays restarts without a login while nobody is there.
+func TestReplicatedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1))
+		pass(time.Second)
+		end()
+		w.set(func() { w.holders = 0 })
+		c, end = w.carry(t, dir, false)
+		defer end()
+		pass(time.Minute)
+		if s := c.Waiting()[MessageID{1}].State; s != mailbox.Replicated {
+			t.Errorf("state %d: it moved back", s)
+		}
+	})
+}
+
+// TestNews has a neighbour come just after an attempt that found nobody, late
+// in the backoff.
+func TestNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		c, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		row := w.accept(1)
+		row.Attempts = 8 // before a restart
+		c.Send(row)
+		pass(time.Second)
+		w.set(func() { w.holders = 10 })
+		c.Nudge()
+		pass(nudgeAfter)
+		if s := w.row(1).State; s != mailbox.Replicated {
+			t.Errorf("state %d: the news was missed", s)
+		}
+	})
+}

@@ -28,6 +28,38 @@ type parcel struct {
 	WithRecord bool            `cbor:"10,keyasint"`
 }
 
+// mark stands in the journal after a parcel that was replicated, so that the
+// state of a locked account's mail does not move back at a restart.
+type mark struct {
+	Replicated MessageID `cbor:"15,keyasint"`
+}
+
+// markReplicated notes beside its parcel that t was replicated.
+func (c *Courier) markReplicated(ctx context.Context, t *transit) error {
+	c.mu.Lock()
+	due := t.isParcel && !t.isMarked
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	head, err := wire.Marshal(&mark{t.id})
+	if err != nil {
+		return err
+	}
+	ref, err := c.parcels.Append(ctx, head, nil)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !t.isParcel || t.isMarked {
+		c.parcels.Free(ref)
+		return nil
+	}
+	t.mark, t.isMarked = ref, true
+	return nil
+}
+
 // keep makes a parcel of the sealed message of t.
 func (c *Courier) keep(ctx context.Context, t *transit) error {
 	c.mu.Lock()
@@ -75,6 +107,10 @@ func (c *Courier) discard(t *transit) {
 		c.parcels.Free(t.parcel)
 		t.isParcel = false
 	}
+	if t.isMarked {
+		c.parcels.Free(t.mark)
+		t.isMarked = false
+	}
 }
 
 // sealedBytes gives the sealed message of t, from memory or from its parcel.
@@ -98,6 +134,15 @@ func (c *Courier) sealedBytes(ctx context.Context, t *transit) (*sealed.Message,
 // load makes transits of the parcels on the disk.
 func (c *Courier) load(now time.Time) {
 	for ref, head := range c.parcels.Records() {
+		var m mark
+		if err := wire.Unmarshal(head, &m); err == nil && m.Replicated != (MessageID{}) {
+			if t := c.transits[m.Replicated]; t != nil && !t.isMarked {
+				t.state, t.mark, t.isMarked = mailbox.Replicated, ref, true
+			} else {
+				c.parcels.Free(ref)
+			}
+			continue
+		}
 		t, err := unpack(ref, head)
 		if err != nil {
 			c.log.Warn("a parcel cannot be read", "err", err)

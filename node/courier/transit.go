@@ -30,6 +30,8 @@ type transit struct {
 	outer      sealed.Outer
 	parcel     journal.Ref
 	isParcel   bool
+	mark       journal.Ref // beside the parcel: it was replicated
+	isMarked   bool
 	generation uint64 // of the recipient's roster
 	recordHash [32]byte
 	hosts      []identity.Host
@@ -53,7 +55,8 @@ type transit struct {
 
 	next    time.Time
 	running bool
-	index   int // in the schedule, -1 when not in it
+	again   bool // something happened meanwhile, so try again soon
+	index   int  // in the schedule, -1 when not in it
 }
 
 // over says that nothing more is to be tried.
