@@ -95,7 +95,7 @@ func (m *Mailbox) runUpkeep(ctx context.Context) {
 				return m.read(ctx, func(c *pages.Conn) error { return c.Checkpoint() })
 			})
 		case now := <-look.C:
-			m.chore(ctx, "forget", func() error { return m.forget(ctx, now) })
+			m.chore(ctx, "forget", func() error { return errors.Join(m.forget(ctx, now), m.readers.trim()) })
 			if now.Sub(pruned) >= pruneEvery {
 				if m.chore(ctx, "prune", func() error { return m.prune(ctx, now) }) {
 					pruned = now

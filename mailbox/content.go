@@ -131,13 +131,9 @@ func (m *Mailbox) take(ctx context.Context, r io.Reader, size int64) (*incoming,
 	if size > smallMessage {
 		return m.takeFile(ctx, r, size)
 	}
-	plain, sealed := buffers.Get().(*bytes.Buffer), buffers.Get().(*bytes.Buffer)
-	defer func() {
-		plain.Reset()
-		sealed.Reset()
-		buffers.Put(plain)
-		buffers.Put(sealed)
-	}()
+	plain, sealed := m.buffer(), m.buffer()
+	defer m.buffers.Put(plain)
+	defer m.buffers.Put(sealed)
 	plain.Grow(int(size) + bytes.MinRead)
 	if _, err := io.CopyN(plain, r, size); err != nil {
 		return nil, fmt.Errorf("read message: %w", noEOF(err))
@@ -153,8 +149,15 @@ func (m *Mailbox) take(ctx context.Context, r io.Reader, size int64) (*incoming,
 	return in, nil
 }
 
-// buffers are for small messages on their way to the journal.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// buffer returns an empty buffer for a small message on its way to the journal.
+func (m *Mailbox) buffer() *bytes.Buffer {
+	b, ok := m.buffers.Get().(*bytes.Buffer)
+	if !ok {
+		return new(bytes.Buffer)
+	}
+	b.Reset()
+	return b
+}
 
 // parse is describe for a message in memory.
 func (in *incoming) parse(message []byte) {

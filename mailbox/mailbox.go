@@ -48,6 +48,7 @@ type Mailbox struct {
 	pins    pins
 	heads   headCache
 	names   contentNames
+	buffers sync.Pool
 
 	mu     sync.RWMutex
 	rooms  map[int64]*room

@@ -83,6 +83,19 @@ func (p *readers) give(c *pages.Conn) {
 	p.idle = append(p.idle, c)
 }
 
+// trim closes connections that nobody uses, but for one.
+func (p *readers) trim() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for len(p.idle) > 1 {
+		n := len(p.idle) - 1
+		errs = append(errs, p.idle[n].Close())
+		p.idle = p.idle[:n]
+	}
+	return errors.Join(errs...)
+}
+
 // close closes the connections, those in use when they are given back.
 func (p *readers) close() error {
 	p.mu.Lock()
