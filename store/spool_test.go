@@ -484,10 +484,10 @@ func TestPutAgainWithOtherExpiry(t *testing.T) {
 		readT(t, s, m)
 	}
 	// Its own thief can delete what he put, and no more.
-	tomb, blob := thief.tombstone(&otherDelete)
+	tomb, _ := thief.tombstone(&otherDelete)
 	tomb.Inbox = k.inbox()
 	tomb.Items = append(tomb.Items, identity.TombstoneItem{ID: m.Outer.ID(), Expiry: m.Outer.Expiry})
-	blob = identity.SignTombstone(thief.delete, *tomb)
+	blob := identity.SignTombstone(thief.delete, *tomb)
 	if n, err := s.bury(t.Context(), tomb, blob, "thief", time.Now()); n != 1 || err != nil {
 		t.Fatalf("deleted %d, %v", n, err)
 	}

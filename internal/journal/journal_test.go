@@ -409,7 +409,7 @@ func TestStaleNote(t *testing.T) {
 	stray := filepath.Join(dir, "000000aa-0011223344556677"+notesSuffix)
 	os.WriteFile(stray, appendNote(nil, 0), 0o600)
 	l.Close()
-	l = openT(t, dir, small)
+	openT(t, dir, small)
 	if _, err := os.Stat(stray); err == nil {
 		t.Fatal("notes without a segment were kept")
 	}
