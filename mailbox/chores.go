@@ -13,9 +13,9 @@ import (
 
 const (
 	// checkpointPages is how many pages the write-ahead log may hold before they are copied into the database.
-	checkpointPages = 1000
+	checkpointPages = 2000
 	// checkpointAlonePages is the same when nobody runs the chores and a writer has to stop for it.
-	checkpointAlonePages = 4000
+	checkpointAlonePages = 6000
 
 	lookEvery  = 10 * time.Minute // for folders to forget and for what failed before
 	pruneEvery = 24 * time.Hour
@@ -26,7 +26,7 @@ const (
 	// historyKeep is how long the outbox shows what is settled.
 	historyKeep = 60 * 24 * time.Hour
 
-	collectBatch = 256 // dead contents in one transaction
+	collectBatch = 64 // dead contents in one transaction
 )
 
 // chores is the work that nobody waits for.
