@@ -202,9 +202,6 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 		}
 		n := 0
 		for _, p := range near {
-			if p == a.network.self {
-				continue
-			}
 			chosen[p] = append(chosen[p], k.key)
 			if n++; n == watchers {
 				break

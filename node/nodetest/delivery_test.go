@@ -43,6 +43,29 @@ func TestDirect(t *testing.T) {
 	})
 }
 
+// TestDirectAfterRestart restarts the recipient: it still takes mail straight
+// from the sender.
+func TestDirectAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 3)
+		defer c.Close()
+		alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
+		first := alice.Send(bob.Address(), "one", "\n")
+		alice.WaitState(first, "delivered")
+		c.Stop(1)
+		c.Start(1)
+		bob.Login()
+		c.Settle()
+		second := alice.Send(bob.Address(), "two", "\n")
+		alice.WaitState(second, "delivered")
+		for i, m := range c.Node {
+			if h := m.Status().Holding; h.Messages != 0 {
+				t.Errorf("node %d holds %d messages that should have gone directly", i, h.Messages)
+			}
+		}
+	})
+}
+
 // TestBcc sends to three people, one of them unseen by the others.
 func TestBcc(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
