@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -75,6 +76,12 @@ func (b *outbox) Pin(ctx context.Context, root identity.Root, record []byte) err
 // pin notes a record, and raises the alarm when there is another of the same
 // sequence: only the person's own device can sign one, and it never signs two.
 func (a *account) pin(ctx context.Context, o *open, root identity.Root, record []byte) error {
+	o.mu.Lock()
+	same := o.records[root] != nil && bytes.Equal(o.records[root].Bytes(), record)
+	o.mu.Unlock()
+	if same {
+		return nil
+	}
 	err := o.box.PinRecord(ctx, root, record)
 	o.mu.Lock()
 	delete(o.records, root)

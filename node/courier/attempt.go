@@ -25,6 +25,10 @@ func (e tooLarge) Error() string {
 	return fmt.Sprintf("the recipient takes at most %d bytes, this message has %d", e.most, e.has)
 }
 
+// freshFor is how long after its issue a record is used without looking for a
+// newer one: twice the time after which its owner makes one.
+const freshFor = 24 * time.Hour
+
 // The deadlines of an attempt.
 const (
 	directTime = 10 * time.Second // one host, small body; see transferTime
@@ -110,6 +114,7 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 				direct <- err
 			}()
 			err = c.direct(ctx, m, hosts)
+			c.doubt(t.to.Root, err != nil)
 		}()
 		timer := time.NewTimer(DropAfter)
 		defer timer.Stop()
@@ -218,6 +223,18 @@ func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.M
 	return c.seal(ctx, a, t, record)
 }
 
+// doubt notes whether the hosts in a record could be reached. When they could
+// not, the next message looks for a newer record first.
+func (c *Courier) doubt(root identity.Root, failed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if failed {
+		c.doubted[root] = true
+	} else {
+		delete(c.doubted, root)
+	}
+}
+
 // recipient finds the record of the recipient: the one at hand for a first
 // attempt, the network's newest after that.
 func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bool) (*identity.Record, error) {
@@ -226,7 +243,10 @@ func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bo
 	if err != nil {
 		return nil, err
 	}
-	if pinned != nil && pinned.Valid(time.Now()) == nil && first {
+	c.mu.Lock()
+	sure := first && !c.doubted[root]
+	c.mu.Unlock()
+	if now := time.Now(); sure && pinned != nil && len(pinned.Hosts) > 0 && pinned.Valid(now) == nil && now.Sub(pinned.Issued) < freshFor {
 		return pinned, nil
 	}
 	found, raw, err := c.net.Resolve(ctx, root)

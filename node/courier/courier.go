@@ -101,6 +101,7 @@ type Courier struct {
 	mu       sync.Mutex
 	account  Account // nil while locked
 	transits map[MessageID]*transit
+	doubted  map[identity.Root]bool // whose hosts could not be reached
 	queue    schedule
 	resting  int64 // bytes of sealed mail that transits have in memory
 }
@@ -114,7 +115,7 @@ func New(cfg Config) (*Courier, error) {
 	c := &Courier{
 		net: cfg.Network, log: cfg.Log, parcels: log,
 		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
-		transits: make(map[MessageID]*transit),
+		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
 	}
 	c.load(time.Now())
 	return c, nil
