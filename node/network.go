@@ -74,7 +74,9 @@ func (n *network) ResolveKey(ctx context.Context, hash [32]byte) (*identity.Reco
 	if len(n.found) > 1000 {
 		clear(n.found)
 	}
-	n.found[hash] = found{r, raw, now}
+	if len(r.Hosts) > 0 { // one without hosts is an account's first, and the next is on its way
+		n.found[hash] = found{r, raw, now}
+	}
 	return r, raw, nil
 }
 
