@@ -409,7 +409,7 @@ func (c *Courier) settle(t *transit, s mailbox.State) bool {
 	return true
 }
 
-// record writes how far t has come into its row, and tells the sender of the end.
+// record writes how far t has come into its row.
 func (c *Courier) record(ctx context.Context, a Account, t *transit) error {
 	if a == nil || t.kind != sealed.KindMail {
 		return nil
