@@ -307,17 +307,35 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, nil
 }
 
+// rosterTime is how long a restore waits for neighbours who may know the roster
+// that it has to outdo: a node that was just started has none yet.
+const rosterTime = 5 * time.Second
+
 // generationOf looks for the roster that a restored account has to outdo.
 func (n *Node) generationOf(ctx context.Context, words string) uint64 {
 	seed, err := identity.SeedFromWords(words)
 	if err != nil {
 		return 0
 	}
-	r, _, err := n.network.ResolveKey(ctx, identity.RecordKeyHash(seed.Root()))
-	if err != nil {
-		return 0
+	ctx, cancel := context.WithTimeout(ctx, rosterTime)
+	defer cancel()
+	tick := time.NewTicker(rosterTime / 50)
+	defer tick.Stop()
+	for {
+		asked := n.dht.Peers() > 0
+		r, _, err := n.network.ResolveKey(ctx, identity.RecordKeyHash(seed.Root()))
+		switch {
+		case err == nil:
+			return r.Roster.Generation
+		case asked:
+			return 0
+		}
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-tick.C:
+		}
 	}
-	return r.Roster.Generation
 }
 
 func (n controlled) Passwords(_ context.Context, account string) ([]control.Password, error) {

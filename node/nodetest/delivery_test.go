@@ -213,7 +213,9 @@ func TestOldRecord(t *testing.T) {
 	})
 }
 
-// TestRestore loses a laptop with mail in flight to its keys.
+// TestRestore loses a laptop with mail in flight to its keys, and gets the
+// account back on a machine that was switched on the same second, before it
+// knows anybody.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
