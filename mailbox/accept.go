@@ -125,6 +125,7 @@ func (m *Mailbox) Accept(ctx context.Context, s mail.Submission, message []byte,
 		return err
 	}
 	// From here the message is accepted, whatever happens.
+	m.recent.add(a.in.name, message)
 	m.enqueue(a)
 	return nil
 }
@@ -397,6 +398,20 @@ func (m *Mailbox) missing(id [16]byte) error {
 		}
 	}
 	return mail.ErrNoMessage
+}
+
+// contentName finds the bytes of a message that waits.
+func (q *accepts) contentName(id [16]byte) (contentName, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, a := range slices.Backward(q.waiting) { // it is asked for when it has just come
+		for _, o := range a.Outs {
+			if [16]byte(o.MessageID) == id {
+				return a.in.name, true
+			}
+		}
+	}
+	return contentName{}, false
 }
 
 // index puts accepted messages into the index: outbox and Sent folder.

@@ -189,6 +189,7 @@ func (m *Mailbox) collect(ctx context.Context) error {
 		}
 		for i := range gone {
 			m.heads.forget(gone[i].id)
+			m.recent.forget(gone[i].name)
 			m.drop(&gone[i])
 		}
 	}

@@ -36,18 +36,10 @@ const maxReason = 1000
 
 // File files a message that came in; it is on disk, with its mark, when File
 // returns. A message that was filed or refused before is a duplicate: it is
-// not filed again, and uid is that of the first time (0 when refused).
+// not filed again, and uid is that of the first time (0 when refused). Whoever
+// expects many of those asks Settled first, which is cheaper.
 func (m *Mailbox) File(ctx context.Context, d Delivery) (uid mail.UID, duplicate bool, err error) {
 	marked := d.Sender != identity.Root{}
-	if marked {
-		err := m.read(ctx, func(c *pages.Conn) (err error) {
-			uid, _, duplicate, err = findMark(c, d.Sender, d.MessageID)
-			return err
-		})
-		if err != nil || duplicate {
-			return uid, duplicate, err
-		}
-	}
 	set, err := m.flags.make(d.Flags)
 	if err != nil {
 		return 0, false, err

@@ -47,6 +47,7 @@ type Mailbox struct {
 	text    textIndex
 	pins    pins
 	heads   headCache
+	recent  recent
 	names   contentNames
 	buffers sync.Pool
 

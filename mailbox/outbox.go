@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -193,6 +194,11 @@ func (m *Mailbox) Outgoing(ctx context.Context, id [16]byte) (Outgoing, error) {
 // be had until all recipients are settled, whatever happens to the Sent copy;
 // mail.ErrNoMessage after that, unless a copy is there still.
 func (m *Mailbox) OutgoingMessage(ctx context.Context, id [16]byte) ([]byte, error) {
+	if name, ok := m.accepts.contentName(id); ok { // it need not wait for the index
+		if b := m.recent.get(name); b != nil {
+			return bytes.Clone(b), nil
+		}
+	}
 	if err := m.settleAccepts(ctx); err != nil {
 		return nil, err
 	}

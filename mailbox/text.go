@@ -154,6 +154,7 @@ func (m *Mailbox) indexBatch(ctx context.Context) error {
 		}
 		u := &batch[i]
 		header, body, err := m.textOf(ctx, u)
+		m.recent.forget(u.name)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errClosed) {
 			return err
 		}

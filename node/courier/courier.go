@@ -164,7 +164,7 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 
 // adopt fills t from its row. The mutex is held.
 func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
-	t.to, t.accepted, t.expires = row.To, row.Accepted, row.Expires
+	t.to, t.notify, t.accepted, t.expires = row.To, row.Notify, row.Accepted, row.Expires
 	if now := time.Now(); t.accepted.After(now.Add(identity.ClockTolerance)) { // by a clock that was wrong: nobody takes such a date
 		t.accepted, t.expires = now, now.Add(Lifetime)
 	}

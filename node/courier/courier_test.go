@@ -163,6 +163,7 @@ func (w *world) accept(id byte) mailbox.Outgoing {
 	row := mailbox.Outgoing{
 		MessageID: MessageID{id}, To: identity.Address{Local: "bob", Root: w.recipient.Root()},
 		Accepted: time.Now(), Expires: time.Now().Add(Lifetime), State: mailbox.Accepted,
+		Notify: mail.NotifySuccess | mail.NotifyFailure | mail.NotifyDelay,
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

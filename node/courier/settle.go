@@ -5,41 +5,56 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 )
 
+// receiving is how many items of a receipt are worked on at once: they share
+// the commits of the outbox.
+const receiving = 64
+
 // Receive takes a receipt that a recipient's device signed. Items for messages
 // that did not go to this person, or are unknown, mean nothing.
 func (c *Courier) Receive(ctx context.Context, from identity.Root, items []sealed.ReceiptItem) error {
+	var group errgroup.Group
+	group.SetLimit(receiving)
+	told := false
 	for _, item := range items {
 		c.mu.Lock()
 		a, t := c.account, c.transits[item.MessageID]
 		mine := t != nil && t.kind == sealed.KindMail && t.to.Root == from
-		told := mine && t.withRecord
+		tell := mine && t.withRecord && !told
 		c.mu.Unlock()
 		if a == nil || !mine {
 			continue
 		}
-		if told {
+		if tell {
+			told = true
 			a.Told(from)
 		}
-		var err error
-		switch item.Status {
-		case sealed.StatusRefused:
-			err = c.fail(ctx, a, t, "the recipient refused the message: "+item.Reason)
-		case sealed.StatusDisplayed:
-			err = c.end(ctx, a, t, mailbox.Displayed, "")
-		default:
-			err = c.end(ctx, a, t, mailbox.Delivered, "")
-		}
-		if err != nil {
-			return err
-		}
+		group.Go(func() error { return c.receive(ctx, a, t, item) })
 	}
-	return nil
+	return group.Wait()
+}
+
+func (c *Courier) receive(ctx context.Context, a Account, t *transit, item sealed.ReceiptItem) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a receipt made the courier panic: %v", p)
+		}
+	}()
+	switch item.Status {
+	case sealed.StatusRefused:
+		return c.fail(ctx, a, t, "the recipient refused the message: "+item.Reason)
+	case sealed.StatusDisplayed:
+		return c.end(ctx, a, t, mailbox.Displayed, "")
+	default:
+		return c.end(ctx, a, t, mailbox.Delivered, "")
+	}
 }
 
 // end settles a transit, tells the row and the sender, and takes it off the books.
@@ -66,6 +81,7 @@ func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.Stat
 func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
 	c.mu.Lock()
 	s, reason, due := t.state, t.reason, t.over() && t.told != t.state
+	wanted := s == mailbox.Failed || t.notify.Wants(mail.NotifySuccess)
 	c.mu.Unlock()
 	if a == nil || !due || t.kind != sealed.KindMail {
 		return nil
@@ -76,8 +92,10 @@ func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
 	}
 	// the DSN comes first: after a crash in between it is not made twice, for
 	// it has an id, but a row that has ended is never looked at again
-	if err := a.Report(ctx, t.id, kind, reason); err != nil {
-		return err
+	if wanted {
+		if err := a.Report(ctx, t.id, kind, reason); err != nil {
+			return err
+		}
 	}
 	if err := c.record(ctx, a, t); err != nil {
 		return err

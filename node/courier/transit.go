@@ -8,6 +8,7 @@ import (
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/journal"
+	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 )
 
@@ -22,6 +23,7 @@ type transit struct {
 	kind    sealed.Kind
 	to      identity.Address // zero while locked
 	receipt []byte           // the body of a receipt; mail is read from the mailbox
+	notify  mail.Notify      // what the sender wants to be told
 
 	accepted, expires time.Time
 
