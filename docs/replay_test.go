@@ -310,7 +310,7 @@ func (s *scene) say(name string) ([]byte, error) {
 	id := a.outer.ID()
 	proof := func(op string, ids ...[32]byte) []byte {
 		return identity.SignAccess(a.fetch, identity.Access{
-			Op: op, Inbox: a.outer.Inbox, Holder: []byte(s.self), Nonce: s.nonce, Time: time.Now().Unix(), IDs: ids,
+			Op: op, Delete: public(a.delete), Holder: []byte(s.self), Nonce: s.nonce, Time: time.Now().Unix(), IDs: ids,
 		})
 	}
 	var b []byte
@@ -323,8 +323,6 @@ func (s *scene) say(name string) ([]byte, error) {
 		b = id[:]
 	case "inbox":
 		b = a.outer.Inbox[:]
-	case "delete key":
-		b = a.outer.Delete[:]
 	case "list proof":
 		b = proof(identity.OpList)
 	case "get proof":
@@ -333,13 +331,17 @@ func (s *scene) say(name string) ([]byte, error) {
 		b = proof(identity.OpWatch)
 	case "tombstone":
 		b = identity.SignTombstone(a.delete, identity.Tombstone{
-			Delete: a.outer.Delete, Inbox: a.outer.Inbox, Time: time.Now().Unix(),
+			Fetch: public(a.fetch), Time: time.Now().Unix(),
 			Items: []identity.TombstoneItem{{ID: id, Expiry: a.outer.Expiry}},
 		})
 	default:
 		return nil, fmt.Errorf("nobody knows what %q is", name)
 	}
 	return wire.Marshal(b)
+}
+
+func public(k ed25519.PrivateKey) identity.Public {
+	return identity.Public(k.Public().(ed25519.PublicKey))
 }
 
 // hear compares an answer with a line of the document.

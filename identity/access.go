@@ -27,25 +27,31 @@ const (
 // ErrAccess reports a proof that is not for this holder, this nonce or this time.
 var ErrAccess = errors.New("access proof is for another occasion")
 
-// Access proves to one holder, on one occasion, that its maker has the fetch key of an inbox.
+// Access proves to one holder, on one occasion, that its maker has the fetch key of an inbox: that of the two keys it
+// names.
 type Access struct {
 	Op     string     `cbor:"1,keyasint"`
-	Inbox  Public     `cbor:"2,keyasint"` // whose private half signs
-	Holder []byte     `cbor:"3,keyasint"` // peer id of the holder that is asked
-	Nonce  [32]byte   `cbor:"4,keyasint"` // that the holder drew for this stream
-	Time   int64      `cbor:"5,keyasint"` // Unix seconds
-	IDs    [][32]byte `cbor:"6,keyasint"` // of the messages meant, or none for the whole inbox
+	Fetch  Public     `cbor:"2,keyasint"` // by SignAccess: its private half signs
+	Delete Public     `cbor:"3,keyasint"` // that goes with it
+	Holder []byte     `cbor:"4,keyasint"` // peer id of the holder that is asked
+	Nonce  [32]byte   `cbor:"5,keyasint"` // that the holder drew for this stream
+	Time   int64      `cbor:"6,keyasint"` // Unix seconds
+	IDs    [][32]byte `cbor:"7,keyasint"` // of the messages meant, or none for the whole inbox
 }
 
-// SignAccess signs a with the fetch key of a.Inbox. It panics when a exceeds the limits, which the caller keeps.
+// Inbox is the inbox that the proof opens.
+func (a *Access) Inbox() Inbox { return InboxOf(a.Fetch, a.Delete) }
+
+// SignAccess signs a with the fetch key. It panics when a exceeds the limits, which the caller keeps.
 func SignAccess(priv ed25519.PrivateKey, a Access) []byte {
+	a.Fetch = publicOf(priv)
 	if err := a.check(); err != nil {
 		panic("identity: sign access: " + err.Error())
 	}
 	return Sign(ContextAccess, priv, encode(a))
 }
 
-// VerifyAccess reads a proof and checks its signature by the inbox it names, and that it was made for this holder,
+// VerifyAccess reads a proof and checks its signature by the fetch key it names, and that it was made for this holder,
 // with the nonce that the holder drew, within a day of now. The operation, the inbox and the ids are the caller's to
 // look at. Its errors are ErrSignature, ErrAccess, or say what is malformed.
 func VerifyAccess(proof, holder []byte, nonce [32]byte, now time.Time) (*Access, error) {
@@ -53,7 +59,7 @@ func VerifyAccess(proof, holder []byte, nonce [32]byte, now time.Time) (*Access,
 		return nil, fmt.Errorf("access proof has %d bytes, limit %d", len(proof), MaxAccess)
 	}
 	var a Access
-	if err := open(ContextAccess, proof, &a, func(a *Access) Public { return a.Inbox }); err != nil {
+	if err := open(ContextAccess, proof, &a, func(a *Access) Public { return a.Fetch }); err != nil {
 		return nil, fmt.Errorf("access proof: %w", err)
 	}
 	if err := a.check(); err != nil {

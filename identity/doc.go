@@ -10,8 +10,9 @@
 // roster it signs lives in the Keyring and in every record.
 //
 // The keys of a week (an Epoch) come from a Chain that runs one way, so what was destroyed cannot be derived again.
-// The fetch key of a week is at the same time the inbox: holders file sealed mail under its public half and list it
-// for whoever signs with it. The delete key is another, so that a locked node can collect but not delete.
+// Holders file sealed mail under an Inbox, the hash of the public fetch and delete key of a week. They list it for
+// whoever signs with the one and delete it for whoever signs with the other, who name both. The keys are two, so that
+// a locked node can collect but not delete.
 //
 // Every signature is made and checked here, as Ed25519ctx with one context for each kind of thing, over exactly the
 // bytes that travel (see Sign). The package knows no network: peers and their addresses are bytes.

@@ -261,11 +261,10 @@ func TestSignersKeepTheLimits(t *testing.T) {
 	key := fixedKey("alice")
 	for name, f := range map[string]func(){
 		"access": func() { SignAccess(key, Access{Op: OpGet, Holder: []byte{1}, IDs: make([][32]byte, MaxAccessIDs+1)}) },
-		"empty":  func() { SignTombstone(key, Tombstone{Delete: publicOf(key)}) },
+		"empty":  func() { SignTombstone(key, Tombstone{}) },
 		"tombstone": func() {
-			SignTombstone(key, Tombstone{Delete: publicOf(key), Items: make([]TombstoneItem, MaxTombstoneItems+1)})
+			SignTombstone(key, Tombstone{Items: make([]TombstoneItem, MaxTombstoneItems+1)})
 		},
-		"foreign delete": func() { SignTombstone(key, Tombstone{Items: make([]TombstoneItem, 1)}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -278,7 +277,7 @@ func TestSignersKeepTheLimits(t *testing.T) {
 	}
 	// The largest ones fit their limits in bytes.
 	ids := make([][32]byte, MaxAccessIDs)
-	proof := SignAccess(key, Access{Op: strings.Repeat("x", maxOp), Inbox: publicOf(key), Holder: make([]byte, MaxPeer), Time: maxTime, IDs: ids})
+	proof := SignAccess(key, Access{Op: strings.Repeat("x", maxOp), Holder: make([]byte, MaxPeer), Time: maxTime, IDs: ids})
 	if _, err := VerifyAccess(proof, make([]byte, MaxPeer), [32]byte{}, time.Unix(maxTime, 0)); err != nil {
 		t.Errorf("largest access proof: %v", err)
 	}
@@ -286,7 +285,7 @@ func TestSignersKeepTheLimits(t *testing.T) {
 	for i := range items {
 		items[i].Expiry = math.MaxUint32
 	}
-	if _, err := ParseTombstone(SignTombstone(key, Tombstone{Delete: publicOf(key), Time: maxTime, Items: items})); err != nil {
+	if _, err := ParseTombstone(SignTombstone(key, Tombstone{Time: maxTime, Items: items})); err != nil {
 		t.Errorf("largest tombstone: %v", err)
 	}
 	devices := make([]Device, MaxDevices)

@@ -52,7 +52,7 @@ type Keyring struct {
 	chain     Chain
 	leaves    map[Epoch]*Secrets
 	fallbacks []fallback // the newest last; only it has no time of replacement
-	inboxes   map[Public]Epoch
+	inboxes   map[Inbox]Epoch
 
 	recipients cache[*age.HybridRecipient] // by hash of the sealing key
 	rosters    cache[*Roster]              // by hash of the signed bytes
@@ -110,7 +110,7 @@ func NewKeyring(seed Seed, generation uint64, now time.Time) (*Keyring, error) {
 		device:  device,
 		chain:   *NewChain(EpochAt(now)),
 		leaves:  map[Epoch]*Secrets{},
-		inboxes: map[Public]Epoch{},
+		inboxes: map[Inbox]Epoch{},
 	}
 	rand.Read(k.atRestSeed[:])
 	rand.Read(k.page[:])
@@ -205,10 +205,10 @@ func (k *Keyring) keep(e Epoch, s *Secrets) {
 // Expired names the inboxes whose keys no message can need any more: a week has passed since the last one that was
 // sealed to them could expire. Before each is destroyed the caller makes sure that a whole collection round has
 // looked into it since, and that no unopened message names it.
-func (k *Keyring) Expired(now time.Time) []Public {
+func (k *Keyring) Expired(now time.Time) []Inbox {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	var out []Public
+	var out []Inbox
 	for e, s := range k.leaves {
 		// A sender whose clock is off may use the keys for one epoch more.
 		if !now.Before((e + 2).Start().Add(MessageLife + ClockTolerance + destroyGrace)) {
@@ -220,13 +220,13 @@ func (k *Keyring) Expired(now time.Time) []Public {
 			out = append(out, f.secrets.Inbox())
 		}
 	}
-	slices.SortFunc(out, func(a, b Public) int { return cmp.Compare(k.inboxes[a], k.inboxes[b]) })
+	slices.SortFunc(out, func(a, b Inbox) int { return cmp.Compare(k.inboxes[a], k.inboxes[b]) })
 	return out
 }
 
 // Destroy forgets the keys of an inbox for good and reports whether they were held. The fallback set in use stays.
 // The keys are gone from the disk when the vault has been saved.
-func (k *Keyring) Destroy(inbox Public) bool {
+func (k *Keyring) Destroy(inbox Inbox) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e, ok := k.inboxes[inbox]
@@ -248,7 +248,7 @@ func (k *Keyring) Destroy(inbox Public) bool {
 
 // SecretsByInbox finds the secrets for an inbox and the epoch that messages to it name: FallbackEpoch for a fallback
 // set.
-func (k *Keyring) SecretsByInbox(inbox Public) (*Secrets, Epoch, bool) {
+func (k *Keyring) SecretsByInbox(inbox Inbox) (*Secrets, Epoch, bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	e, ok := k.inboxes[inbox]
@@ -399,7 +399,7 @@ func parseKeyring(b []byte) (*Keyring, error) {
 		page:       p.Page,
 		chain:      Chain{epoch: p.Epoch, state: p.Chain},
 		leaves:     map[Epoch]*Secrets{},
-		inboxes:    map[Public]Epoch{},
+		inboxes:    map[Inbox]Epoch{},
 	}
 	if len(p.Fallbacks) == 0 {
 		return nil, errors.New("keyring: there is no fallback set")

@@ -158,7 +158,7 @@ func TestExpired(t *testing.T) {
 	if len(all) != 7 || all[0] != secrets.Inbox() {
 		t.Fatalf("%d inboxes expire in half a year", len(all))
 	}
-	if !kr.Destroy(secrets.Inbox()) || kr.Destroy(secrets.Inbox()) || kr.Destroy(Public{}) {
+	if !kr.Destroy(secrets.Inbox()) || kr.Destroy(secrets.Inbox()) || kr.Destroy(Inbox{}) {
 		t.Fatal("not destroyed once")
 	}
 	if _, ok := kr.SecretsFor(e); ok {

@@ -27,12 +27,12 @@ const (
 type KeySet struct {
 	_       struct{} `cbor:",toarray"`
 	Sealing []byte   // raw hybrid public key, SealingSize bytes
-	Fetch   Public   // the inbox: mail waits under it, and its private half lists and gets
+	Fetch   Public   // its private half lists and gets
 	Delete  Public   // its private half deletes
 }
 
-// Inbox is the key under which mail waits.
-func (k KeySet) Inbox() Public { return k.Fetch }
+// Inbox is what the mail sealed to this set waits under.
+func (k KeySet) Inbox() Inbox { return InboxOf(k.Fetch, k.Delete) }
 
 // SealingHash is the SHA-256 of the raw sealing key. A message names it, so that it cannot be sealed again to
 // another.
@@ -97,8 +97,8 @@ func (s *Secrets) Sealing() *age.HybridIdentity { return s.sealing() }
 // Public is the public half. Its bytes are shared: do not change them.
 func (s *Secrets) Public() KeySet { return s.public() }
 
-// Inbox is the key under which mail for these secrets waits.
-func (s *Secrets) Inbox() Public { return publicOf(s.Fetch) }
+// Inbox is what the mail for these secrets waits under.
+func (s *Secrets) Inbox() Inbox { return InboxOf(publicOf(s.Fetch), publicOf(s.Delete)) }
 
 // Format keeps the secrets out of every verb of fmt.
 func (s *Secrets) Format(f fmt.State, _ rune) { fmt.Fprint(f, "secrets(redacted)") }

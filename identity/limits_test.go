@@ -42,7 +42,7 @@ func TestSizesBeforeBelief(t *testing.T) {
 func TestAccessNamesAPeer(t *testing.T) {
 	s := newSecrets(randomSeeds())
 	for _, n := range []int{0, 1, MaxPeer, MaxPeer + 1} {
-		a := Access{Op: OpList, Inbox: s.Inbox(), Holder: make([]byte, n), Time: fixedTime.Unix()}
+		a := Access{Op: OpList, Fetch: publicOf(s.Fetch), Holder: make([]byte, n), Time: fixedTime.Unix()}
 		_, err := VerifyAccess(Sign(ContextAccess, s.Fetch, encode(a)), a.Holder, a.Nonce, fixedTime)
 		if good := n > 0 && n <= MaxPeer; (err == nil) != good {
 			t.Errorf("holder of %d bytes: %v", n, err)

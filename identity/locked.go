@@ -44,11 +44,11 @@ type FetchKey struct {
 	Epoch    Epoch // FallbackEpoch for a fallback set
 	Fallback bool
 	Key      ed25519.PrivateKey
-	Delete   Public // that messages to this inbox must name
+	Delete   Public // that goes with it
 }
 
-// Inbox is the public half.
-func (f FetchKey) Inbox() Public { return publicOf(f.Key) }
+// Inbox is the inbox that the key fetches from.
+func (f FetchKey) Inbox() Inbox { return InboxOf(publicOf(f.Key), f.Delete) }
 
 // Format keeps the key out of every verb of fmt.
 func (f FetchKey) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "fetchkey(%d, redacted)", f.Epoch) }

@@ -15,7 +15,7 @@ const MaxStorageReceipt = 256
 // expiry day. It says nothing about the recipient.
 type StorageReceipt struct {
 	ID     [32]byte `cbor:"1,keyasint"` // of the sealed message
-	Inbox  Public   `cbor:"2,keyasint"`
+	Inbox  Inbox    `cbor:"2,keyasint"`
 	Expiry Day      `cbor:"3,keyasint"`
 	Time   int64    `cbor:"4,keyasint"` // Unix seconds
 }

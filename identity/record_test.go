@@ -252,9 +252,9 @@ func FuzzParseRecord(f *testing.F) {
 func FuzzProofs(f *testing.F) {
 	key := fixedKey("alice fetch")
 	host := &HostKey{private: key}
-	f.Add(encode(Access{Op: OpGet, Inbox: publicOf(key), Holder: []byte{1}, Time: fixedTime.Unix(), IDs: make([][32]byte, 2)}))
+	f.Add(encode(Access{Op: OpGet, Fetch: publicOf(key), Holder: []byte{1}, Time: fixedTime.Unix(), IDs: make([][32]byte, 2)}))
 	f.Add(encode(Tombstone{Delete: publicOf(key), Time: fixedTime.Unix(), Items: make([]TombstoneItem, 2)}))
-	f.Add(encode(StorageReceipt{Inbox: publicOf(key), Expiry: 1, Time: fixedTime.Unix()}))
+	f.Add(encode(StorageReceipt{Inbox: Inbox{1}, Expiry: 1, Time: fixedTime.Unix()}))
 	f.Add(SignStorageReceipt(host, StorageReceipt{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, c := range []Context{"", ContextAccess, ContextDelete, ContextStorageReceipt} {

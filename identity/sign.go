@@ -28,7 +28,7 @@ const (
 // ErrSignature reports a signature that does not hold.
 var ErrSignature = errors.New("signature does not hold")
 
-// Public is an Ed25519 public key: of a device, of an inbox (the fetch key), or of its deletion.
+// Public is an Ed25519 public key: of a device, or one that fetches or deletes mail.
 type Public [32]byte
 
 // String is the key in hexadecimal.

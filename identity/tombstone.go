@@ -15,11 +15,11 @@ const (
 )
 
 // Tombstone deletes messages. It is signed with the delete key and names no holder, so every holder can check it and
-// pass it on; to show it again does no harm. It counts only for a message whose outer part names the same inbox and
-// the same delete key (sealed.Outer.DeletedBy).
+// pass it on; to show it again does no harm. It counts only for the inbox of the two keys it names
+// (sealed.Outer.DeletedBy).
 type Tombstone struct {
-	Delete Public          `cbor:"1,keyasint"` // whose private half signs
-	Inbox  Public          `cbor:"2,keyasint"`
+	Delete Public          `cbor:"1,keyasint"` // by SignTombstone: its private half signs
+	Fetch  Public          `cbor:"2,keyasint"` // that goes with it
 	Time   int64           `cbor:"3,keyasint"` // Unix seconds
 	Items  []TombstoneItem `cbor:"4,keyasint"`
 }
@@ -31,14 +31,14 @@ type TombstoneItem struct {
 	Expiry Day // of the message; a holder keeps the tombstone a day longer
 }
 
-// SignTombstone signs t with the delete key. It panics when t has no items or more than MaxTombstoneItems, or names
-// another delete key than the one that signs.
+// Inbox is the inbox whose messages are deleted.
+func (t *Tombstone) Inbox() Inbox { return InboxOf(t.Fetch, t.Delete) }
+
+// SignTombstone signs t with the delete key. It panics when t has no items or more than MaxTombstoneItems.
 func SignTombstone(priv ed25519.PrivateKey, t Tombstone) []byte {
+	t.Delete = publicOf(priv)
 	if err := t.check(); err != nil {
 		panic("identity: sign tombstone: " + err.Error())
-	}
-	if t.Delete != publicOf(priv) {
-		panic("identity: sign tombstone: it names another delete key")
 	}
 	return Sign(ContextDelete, priv, encode(t))
 }

@@ -272,11 +272,11 @@ func makeKeys(t *testing.T, add func(vector.Vector)) {
 	for _, name := range []string{"alice", "bob"} {
 		s := newSecrets(fixedSeeds(name))
 		ks := s.Public()
-		hash := ks.SealingHash()
+		hash, inbox := ks.SealingHash(), ks.Inbox()
 		add(withBody(ok(name, "from seeds to public keys; the body is the raw sealing key").
 			With("sealing-seed", s.seeds.Sealing[:]).With("fetch-seed", s.seeds.Fetch[:]).With("delete-seed", s.seeds.Delete[:]).
 			With("identity", s.Sealing().String()).With("recipient", s.Sealing().Recipient().String()).
-			With("sealing-hash", hash[:]).With("fetch", ks.Fetch[:]).With("delete", ks.Delete[:]), ks.Sealing))
+			With("sealing-hash", hash[:]).With("fetch", ks.Fetch[:]).With("delete", ks.Delete[:]).With("inbox", inbox[:]), ks.Sealing))
 	}
 	short := newSecrets(fixedSeeds("alice")).Public().Sealing
 	add(withBody(bad("short", "malformed", "a sealing key of 1,215 bytes"), short[1:]))
@@ -296,8 +296,10 @@ func runKeys(t *testing.T, v vector.Vector) error {
 	want(t, "sealing key", hex.EncodeToString(ks.Sealing), hex.EncodeToString(v.Body))
 	want(t, "identity", s.Sealing().String(), v.String(t, "identity"))
 	want(t, "sealing hash", ks.SealingHash(), v.Key(t, "sealing-hash"))
-	want(t, "inbox", ks.Inbox(), Public(v.Key(t, "fetch")))
+	want(t, "fetch key", ks.Fetch, Public(v.Key(t, "fetch")))
 	want(t, "delete key", ks.Delete, Public(v.Key(t, "delete")))
+	want(t, "inbox", ks.Inbox(), Inbox(v.Key(t, "inbox")))
+	want(t, "inbox of the secrets", s.Inbox(), ks.Inbox())
 	return nil
 }
 
@@ -410,10 +412,10 @@ func makeRecords(t *testing.T, add func(vector.Vector)) {
 			t.Fatal(err)
 		}
 		e, ks, fallback := r.KeysAt(fixedTime)
-		root, hash, key := r.Root(), r.Hash(), RecordKeyHash(r.Root())
+		root, hash, key, inbox := r.Root(), r.Hash(), RecordKeyHash(r.Root()), ks.Inbox()
 		add(withBody(ok(name, comment).With("now", fixedTime).With("root", root[:]).With("record-key", RecordKey(root)).
 			With("record-key-hash", key[:]).With("sequence", r.Sequence).With("issued", r.Issued).With("expires", r.Expires).
-			With("epochs", len(r.Epochs)).With("epoch", e).With("inbox", ks.Fetch[:]).With("fallback", fallback).
+			With("epochs", len(r.Epochs)).With("epoch", e).With("inbox", inbox[:]).With("fallback", fallback).
 			With("hosts", len(r.Hosts)).With("keepers", len(r.Keepers)).With("hash", hash[:]), b))
 	}
 	full, err := kr.SignRecord(RecordParams{Now: fixedTime, Sequence: 1_800_014_400, Hosts: []Host{fixedHost(t, "alice")}})
@@ -521,7 +523,7 @@ func runRecord(t *testing.T, v vector.Vector) error {
 	want(t, "expires", r.Expires, v.Time(t, "expires"))
 	want(t, "number of epochs", len(r.Epochs), int(v.Int(t, "epochs")))
 	want(t, "epoch", e, Epoch(v.Int(t, "epoch")))
-	want(t, "inbox", ks.Inbox(), Public(v.Key(t, "inbox")))
+	want(t, "inbox", ks.Inbox(), Inbox(v.Key(t, "inbox")))
 	want(t, "fallback", fmt.Sprint(fallback), v.String(t, "fallback"))
 	want(t, "number of hosts", len(r.Hosts), int(v.Int(t, "hosts")))
 	want(t, "number of keepers", len(r.Keepers), int(v.Int(t, "keepers")))
@@ -586,7 +588,7 @@ func makeAccesses(t *testing.T, add func(vector.Vector)) {
 	key := fixedKey("alice fetch")
 	access := func() Access {
 		return Access{
-			Op: OpGet, Inbox: publicOf(key), Holder: fixedHost(t, "holder").Peer, Nonce: fixed("nonce"),
+			Op: OpGet, Fetch: publicOf(key), Delete: publicOf(fixedKey("alice delete")), Holder: fixedHost(t, "holder").Peer, Nonce: fixed("nonce"),
 			Time: fixedTime.Unix(), IDs: [][32]byte{fixed("message 1"), fixed("message 2")},
 		}
 	}
@@ -597,12 +599,15 @@ func makeAccesses(t *testing.T, add func(vector.Vector)) {
 	good := func(name, comment string, change func(a *Access)) {
 		a := access()
 		change(&a)
-		here(ok(name, comment).With("op", a.Op).With("inbox", a.Inbox[:]).With("ids", len(a.IDs)), SignAccess(key, a))
+		inbox := a.Inbox()
+		here(ok(name, comment).With("op", a.Op).With("fetch", a.Fetch[:]).With("delete", a.Delete[:]).With("inbox", inbox[:]).
+			With("ids", len(a.IDs)), SignAccess(key, a))
 	}
 	good("get", "two messages are asked for", func(a *Access) {})
 	good("list", "the whole inbox is asked for", func(a *Access) { a.Op, a.IDs = OpList, nil })
 	good("slow", "the clock of the owner is a day behind", func(a *Access) { a.Time -= daySeconds })
 	good("fast", "the clock of the owner is a day ahead", func(a *Access) { a.Time += daySeconds })
+	good("foreign-delete", "with another delete key it opens another inbox", func(a *Access) { a.Delete = publicOf(fixedKey("bob delete")) })
 	fail := func(name, class, comment string, change func(a *Access)) {
 		a := access()
 		change(&a)
@@ -612,12 +617,16 @@ func makeAccesses(t *testing.T, add func(vector.Vector)) {
 	fail("foreign-holder", "other occasion", "another holder", func(a *Access) { a.Holder = fixedHost(t, "keeper").Peer })
 	fail("old", "other occasion", "made more than a day ago", func(a *Access) { a.Time -= daySeconds + 1 })
 	fail("future", "other occasion", "made more than a day from now", func(a *Access) { a.Time += daySeconds + 1 })
-	fail("foreign-inbox", "signature", "signed by another key than the inbox it names", func(a *Access) { a.Inbox = publicOf(fixedKey("bob fetch")) })
+	fail("foreign-key", "signature", "signed by another key than the fetch key it names", func(a *Access) { a.Fetch = publicOf(fixedKey("bob fetch")) })
+	fail("delete-key", "signature", "it names the delete key as its fetch key", func(a *Access) { a.Fetch = a.Delete })
 	fail("no-op", "malformed", "no operation", func(a *Access) { a.Op = "" })
 	fail("long-op", "malformed", "an operation of 17 bytes", func(a *Access) { a.Op = strings.Repeat("a", 17) })
 	fail("no-holder", "malformed", "no holder", func(a *Access) { a.Holder = nil })
 	fail("many", "malformed", "1,001 messages", func(a *Access) { a.IDs = make([][32]byte, MaxAccessIDs+1) })
 	here(bad("context", "signature", "signed as a deletion"), Sign(ContextDelete, key, encode(access())))
+	free := access()
+	free.Fetch = Public{1}
+	here(bad("small-order", "signature", "by a key of small order, for which anybody signs"), byNobody(encode(free)))
 }
 
 func runAccess(t *testing.T, v vector.Vector) error {
@@ -626,9 +635,16 @@ func runAccess(t *testing.T, v vector.Vector) error {
 		return err
 	}
 	want(t, "operation", a.Op, v.String(t, "op"))
-	want(t, "inbox", a.Inbox, Public(v.Key(t, "inbox")))
+	want(t, "fetch key", a.Fetch, Public(v.Key(t, "fetch")))
+	want(t, "delete key", a.Delete, Public(v.Key(t, "delete")))
+	want(t, "inbox", a.Inbox(), Inbox(v.Key(t, "inbox")))
 	want(t, "number of ids", len(a.IDs), int(v.Int(t, "ids")))
 	return nil
+}
+
+// byNobody signs for the key Public{1}, the point of order 1: the same signature holds for every payload.
+func byNobody(payload []byte) []byte {
+	return wire.JoinSigned(payload, append([]byte{1}, make([]byte, 63)...))
 }
 
 // Tombstones: the body is looked at at now.
@@ -637,25 +653,35 @@ func makeTombstones(t *testing.T, add func(vector.Vector)) {
 	key := fixedKey("alice delete")
 	tombstone := func() Tombstone {
 		return Tombstone{
-			Delete: publicOf(key), Inbox: publicOf(fixedKey("alice fetch")), Time: fixedTime.Unix(),
+			Delete: publicOf(key), Fetch: publicOf(fixedKey("alice fetch")), Time: fixedTime.Unix(),
 			Items: []TombstoneItem{{ID: fixed("message 1"), Expiry: DayAt(fixedTime) + 30}, {ID: fixed("message 2"), Expiry: DayAt(fixedTime)}},
 		}
 	}
-	good := tombstone()
-	add(withBody(ok("two", "two messages are deleted").With("now", fixedTime).With("delete", good.Delete[:]).With("inbox", good.Inbox[:]).
-		With("items", len(good.Items)), SignTombstone(key, good)))
+	good := func(name, comment string, priv ed25519.PrivateKey) {
+		s := tombstone()
+		s.Delete = publicOf(priv)
+		inbox := s.Inbox()
+		add(withBody(ok(name, comment).With("now", fixedTime).With("delete", s.Delete[:]).With("fetch", s.Fetch[:]).With("inbox", inbox[:]).
+			With("items", len(s.Items)), SignTombstone(priv, s)))
+	}
+	good("two", "two messages are deleted", key)
+	good("foreign-delete", "with another delete key it is of another inbox", fixedKey("bob delete"))
 	fail := func(name, class, comment string, change func(s *Tombstone)) {
 		s := tombstone()
 		change(&s)
 		add(withBody(bad(name, class, comment).With("now", fixedTime), Sign(ContextDelete, key, encode(s))))
 	}
 	fail("foreign-key", "signature", "signed by another key than the delete key it names", func(s *Tombstone) { s.Delete = publicOf(fixedKey("bob delete")) })
-	fail("fetch-key", "signature", "it names the fetch key as its delete key", func(s *Tombstone) { s.Delete = s.Inbox })
+	fail("fetch-key", "signature", "it names the fetch key as its delete key", func(s *Tombstone) { s.Delete = s.Fetch })
 	fail("empty", "malformed", "no messages", func(s *Tombstone) { s.Items = nil })
 	fail("many", "malformed", "1,001 messages", func(s *Tombstone) { s.Items = make([]TombstoneItem, MaxTombstoneItems+1) })
 	fail("late", "malformed", "a message that would expire in 33 days", func(s *Tombstone) { s.Items[0].Expiry = DayAt(fixedTime) + 33 })
 	fail("future", "malformed", "made more than a day from now", func(s *Tombstone) { s.Time += daySeconds + 1 })
 	add(withBody(bad("context", "signature", "signed as an access proof").With("now", fixedTime), Sign(ContextAccess, key, encode(tombstone()))))
+	free := tombstone()
+	free.Delete = Public{1}
+	add(withBody(bad("small-order", "signature", "by a key of small order, for which anybody signs").With("now", fixedTime),
+		byNobody(encode(free))))
 }
 
 func runTombstone(t *testing.T, v vector.Vector) error {
@@ -667,7 +693,8 @@ func runTombstone(t *testing.T, v vector.Vector) error {
 		return err
 	}
 	want(t, "delete key", s.Delete, Public(v.Key(t, "delete")))
-	want(t, "inbox", s.Inbox, Public(v.Key(t, "inbox")))
+	want(t, "fetch key", s.Fetch, Public(v.Key(t, "fetch")))
+	want(t, "inbox", s.Inbox(), Inbox(v.Key(t, "inbox")))
 	want(t, "number of items", len(s.Items), int(v.Int(t, "items")))
 	return nil
 }
@@ -676,7 +703,7 @@ func runTombstone(t *testing.T, v vector.Vector) error {
 
 func makeStorageReceipts(t *testing.T, add func(vector.Vector)) {
 	host := &HostKey{private: fixedKey("holder host")}
-	r := StorageReceipt{ID: fixed("message 1"), Inbox: publicOf(fixedKey("alice fetch")), Expiry: DayAt(fixedTime) + 30, Time: fixedTime.Unix()}
+	r := StorageReceipt{ID: fixed("message 1"), Inbox: newSecrets(fixedSeeds("alice")).Inbox(), Expiry: DayAt(fixedTime) + 30, Time: fixedTime.Unix()}
 	from := func(v vector.Vector, b []byte) { add(withBody(v.With("host", []byte(host.Public())), b)) }
 	from(ok("good", "signed by the host").With("id", r.ID[:]).With("inbox", r.Inbox[:]).With("expiry", r.Expiry).With("time", r.Time),
 		SignStorageReceipt(host, r))
@@ -696,7 +723,7 @@ func runStorageReceipt(t *testing.T, v vector.Vector) error {
 		return err
 	}
 	want(t, "id", r.ID, v.Key(t, "id"))
-	want(t, "inbox", r.Inbox, Public(v.Key(t, "inbox")))
+	want(t, "inbox", r.Inbox, Inbox(v.Key(t, "inbox")))
 	want(t, "expiry", r.Expiry, Day(v.Int(t, "expiry")))
 	want(t, "time", r.Time, v.Int(t, "time"))
 	return nil

@@ -49,10 +49,10 @@ type account struct {
 	group     *sync.WaitGroup
 	unlocked  chan struct{} // closed by unlock
 	record    []byte        // as last published
-	keys      map[identity.Public]inbox
+	keys      map[identity.Inbox]inbox
 	keysOf    identity.Epoch // the week of keys
 	collected time.Time      // start of the last whole round of collection
-	tombs     map[identity.Public][]identity.TombstoneItem
+	tombs     map[identity.Inbox][]identity.TombstoneItem
 }
 
 // open is what an unlocked account has.
@@ -79,7 +79,7 @@ func openAccount(h home, root identity.Root, n *network, work int, log *slog.Log
 		log:        log.With("account", root.Label()[:8]),
 		collectNow: make(chan struct{}, 1), publishNow: make(chan struct{}, 1),
 		unlocked: make(chan struct{}),
-		tombs:    make(map[identity.Public][]identity.TombstoneItem),
+		tombs:    make(map[identity.Inbox][]identity.TombstoneItem),
 	}
 	if a.incoming, err = openIncoming(dir+"/incoming", a.log); err != nil {
 		return nil, err
@@ -201,20 +201,19 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 type inbox struct {
 	epoch    identity.Epoch
 	fallback bool
-	delete   identity.Public // that a message to it must name
 	key      store.FetchKey
 }
 
 // inboxes lists the inboxes of the account around now. Making the keys costs a
 // third of a millisecond, so they are kept for the week.
-func (a *account) inboxes(now time.Time) map[identity.Public]inbox {
+func (a *account) inboxes(now time.Time) map[identity.Inbox]inbox {
 	week := identity.EpochAt(now)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.keys == nil || a.keysOf != week {
-		a.keys, a.keysOf = make(map[identity.Public]inbox), week
+		a.keys, a.keysOf = make(map[identity.Inbox]inbox), week
 		for _, k := range a.vault.FetchKeys(now) {
-			a.keys[k.Inbox()] = inbox{k.Epoch, k.Fallback, k.Delete, store.FetchKey{Inbox: k.Inbox(), Key: k.Key}}
+			a.keys[k.Inbox()] = inbox{k.Epoch, k.Fallback, store.FetchKey{Inbox: k.Inbox(), Key: k.Key, Delete: k.Delete}}
 		}
 	}
 	return a.keys
@@ -233,8 +232,8 @@ func (a *account) save(keys *identity.Keyring) error {
 
 // owns says whether a message is for an inbox of the account.
 func (a *account) owns(o sealed.Outer, now time.Time) bool {
-	in, ok := a.inboxes(now)[o.Inbox]
-	return ok && in.delete == o.Delete
+	_, ok := a.inboxes(now)[o.Inbox]
+	return ok
 }
 
 func (a *account) status() (locked bool, messages, unseen, waiting int) {

@@ -104,10 +104,6 @@ func (a *account) neighboursChanged() {
 
 // take puts a collected message on the disk.
 func (a *account) take(ctx context.Context, m *sealed.Message, _ peer.ID) error {
-	if !a.owns(m.Outer, time.Now()) { // it names a delete key that is not ours, so nobody but a stranger can delete it
-		a.incoming.ignore(m.Outer.ID())
-		return nil
-	}
 	return a.incoming.accept(ctx, m, true)
 }
 
@@ -154,7 +150,7 @@ func (a *account) watch(ctx context.Context) {
 					mu.Unlock()
 					wakeUp(ended)
 				}()
-				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Public, ids []sealed.ID) {
+				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
 					a.fetch(ctx, p, keys, inbox, ids)
 				})
 				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
@@ -212,7 +208,7 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 }
 
 // fetch gets what one holder has just named; the rounds find whatever this misses.
-func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey, inbox identity.Public, ids []sealed.ID) {
+func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey, inbox identity.Inbox, ids []sealed.ID) {
 	ids = slices.DeleteFunc(ids, a.known)
 	i := slices.IndexFunc(keys, func(k store.FetchKey) bool { return k.Inbox == inbox })
 	if len(ids) == 0 || i < 0 {
@@ -257,7 +253,7 @@ func (a *account) bury(ctx context.Context) {
 		}
 		a.mu.Lock()
 		tombs := a.tombs
-		a.tombs = make(map[identity.Public][]identity.TombstoneItem)
+		a.tombs = make(map[identity.Inbox][]identity.TombstoneItem)
 		a.mu.Unlock()
 		for inbox, items := range tombs {
 			secrets, _, ok := o.keys.SecretsByInbox(inbox)
@@ -266,20 +262,20 @@ func (a *account) bury(ctx context.Context) {
 			}
 			for len(items) > 0 {
 				n := min(len(items), identity.MaxTombstoneItems)
-				a.delete(ctx, secrets, inbox, items[:n])
+				a.delete(ctx, secrets, items[:n])
 				items = items[n:]
 			}
 		}
 	}
 }
 
-func (a *account) delete(ctx context.Context, secrets *identity.Secrets, inbox identity.Public, items []identity.TombstoneItem) {
+func (a *account) delete(ctx context.Context, secrets *identity.Secrets, items []identity.TombstoneItem) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tomb := identity.SignTombstone(secrets.Delete, identity.Tombstone{
-		Delete: secrets.Public().Delete, Inbox: inbox, Time: time.Now().Unix(), Items: items,
+		Fetch: secrets.Public().Fetch, Time: time.Now().Unix(), Items: items,
 	})
-	if _, err := a.network.drop.Delete(ctx, inbox, tomb); err != nil && ctx.Err() == nil { // the next round lists them again
+	if _, err := a.network.drop.Delete(ctx, tomb); err != nil && ctx.Err() == nil { // the next round lists them again
 		a.log.Debug("deleting at the holders failed", "err", err)
 	}
 }

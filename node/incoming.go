@@ -117,20 +117,13 @@ func (in *incoming) waits(id sealed.ID) bool {
 	return pending
 }
 
-// ignore remembers a message that is not wanted and that we cannot delete.
-func (in *incoming) ignore(id sealed.ID) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.remember(id, sealed.Outer{})
-}
-
 // opened gives the outer of a message that was opened, and so may be deleted
 // at the holders.
 func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	outer := in.seen[id]
-	return outer, outer.Size > 0
+	outer, ok := in.seen[id]
+	return outer, ok
 }
 
 // accept puts a message on the disk. What waits here already is accepted again.

@@ -12,7 +12,7 @@ func someMessage(b byte) *sealed.Message {
 	body := make([]byte, sealed.MinBody)
 	body[0] = b
 	return &sealed.Message{Body: body, Outer: sealed.Outer{
-		Version: 1, Suite: 1, Inbox: identity.Public{1}, Delete: identity.Public{2}, Epoch: 2900, Expiry: 20500,
+		Version: 1, Suite: 1, Inbox: identity.Inbox{1}, Epoch: 2900, Expiry: 20500,
 		Hash: [32]byte{b}, Size: uint64(len(body)),
 	}}
 }
@@ -48,11 +48,6 @@ func TestIncoming(t *testing.T) {
 	}
 	if err := in.accept(t.Context(), first, false); err != nil || !in.waits(id) {
 		t.Error("its sender brought it again for want of a receipt, and it was not taken")
-	}
-	stranger := someMessage(3).Outer.ID()
-	in.ignore(stranger)
-	if _, ok := in.opened(stranger); ok || !in.has(stranger) {
-		t.Error("what is ignored is to be known, and not deleted")
 	}
 	if err := in.close(); err != nil {
 		t.Fatal(err)

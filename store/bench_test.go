@@ -87,7 +87,7 @@ func BenchmarkCollectLocal(b *testing.B) {
 	}
 	c := NewClient(ClientConfig{Self: h.cfg.Self, Local: h, Near: neighbours{h.cfg.Self}})
 	for b.Loop() {
-		r, err := c.Collect(b.Context(), []FetchKey{{Inbox: k.inbox(), Key: k.fetch}},
+		r, err := c.Collect(b.Context(), []FetchKey{k.key()},
 			func(sealed.ID) bool { return false }, func(context.Context, *sealed.Message, peer.ID) error { return nil })
 		if err != nil || r.Fetched != 1000 {
 			b.Fatal(r, err)

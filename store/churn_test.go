@@ -113,8 +113,8 @@ func churn(t *testing.T, alone bool) (least int, lost int, sum store.UpkeepStatu
 		lost = 0
 		for id, in := range waiting {
 			copies := 0
-			for _, p := range net.Nearest(store.DropKey(in.Public()), store.Copies) {
-				if byID[string(p)].holder.Has(in.Public(), id) {
+			for _, p := range net.Nearest(store.DropKey(in.Name()), store.Copies) {
+				if byID[string(p)].holder.Has(in.Name(), id) {
 					copies++
 				}
 			}

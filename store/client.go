@@ -46,8 +46,9 @@ type Client struct {
 
 // FetchKey is one inbox to collect from.
 type FetchKey struct {
-	Inbox identity.Public
-	Key   ed25519.PrivateKey // the fetch key, whose public half is Inbox
+	Inbox  identity.Inbox     // of the two keys
+	Key    ed25519.PrivateKey // the fetch key
+	Delete identity.Public    // that goes with it
 	// Keepers are asked besides those who are near.
 	Keepers []peer.ID
 }
@@ -69,7 +70,7 @@ func (c *Client) Close() error {
 }
 
 // nearest finds the nodes nearest to a drop.
-func (c *Client) nearest(ctx context.Context, inbox identity.Public, n int) ([]peer.ID, error) {
+func (c *Client) nearest(ctx context.Context, inbox identity.Inbox, n int) ([]peer.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, nearTime)
 	defer cancel()
 	peers, err := c.cfg.Near.Nearest(ctx, DropKey(inbox), n)
@@ -100,15 +101,12 @@ func (c *Client) Deliver(ctx context.Context, p peer.ID, m *sealed.Message) (rec
 
 // Delete shows a tombstone to the nodes nearest to the drop and to the owner's keepers, and returns how many took it.
 // The rest learn of it by upkeep. An error says why none or not all did.
-func (c *Client) Delete(ctx context.Context, inbox identity.Public, tombstone []byte, keepers ...peer.ID) (acks int, err error) {
+func (c *Client) Delete(ctx context.Context, tombstone []byte, keepers ...peer.ID) (acks int, err error) {
 	t, err := identity.ParseTombstone(tombstone)
 	if err != nil {
 		return 0, fmt.Errorf("delete: %w", err)
 	}
-	if t.Inbox != inbox {
-		return 0, errors.New("delete: the tombstone is for another inbox")
-	}
-	peers, err := c.nearest(ctx, inbox, collectFrom)
+	peers, err := c.nearest(ctx, t.Inbox(), collectFrom)
 	if err != nil {
 		err = fmt.Errorf("delete: %w", err)
 	}
@@ -174,7 +172,7 @@ func (c *conn) hello() (prover, error) {
 }
 
 func (p prover) prove(op string, k FetchKey, ids []sealed.ID) []byte {
-	a := identity.Access{Op: op, Inbox: k.Inbox, Holder: []byte(p.holder), Nonce: p.nonce, Time: time.Now().Unix()}
+	a := identity.Access{Op: op, Delete: k.Delete, Holder: []byte(p.holder), Nonce: p.nonce, Time: time.Now().Unix()}
 	for _, id := range ids {
 		a.IDs = append(a.IDs, id)
 	}

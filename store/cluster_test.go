@@ -190,11 +190,11 @@ func TestPutCollectDelete(t *testing.T) {
 					}
 				}
 				// What the caller has is not fetched again.
-				if r, err := owner.Collect(t.Context(), []store.FetchKey{in.Key()}, got.have, got.accept); err != nil || r.Fetched != 0 || len(r.Had[in.Public()]) != 5 {
+				if r, err := owner.Collect(t.Context(), []store.FetchKey{in.Key()}, got.have, got.accept); err != nil || r.Fetched != 0 || len(r.Had[in.Name()]) != 5 {
 					t.Fatalf("second collection: %+v, %v", r, err)
 				}
 
-				acks, err := owner.Delete(t.Context(), in.Public(), in.Tombstone(sent[:3]...))
+				acks, err := owner.Delete(t.Context(), in.Tombstone(sent[:3]...))
 				if err != nil || acks != min(20, n) {
 					t.Fatalf("delete: %d acks, %v", acks, err)
 				}
@@ -230,7 +230,7 @@ func TestDeleteAtKeepers(t *testing.T) {
 		_, sender := outsider(t, net)
 		node, owner := outsider(t, net)
 		in := storetest.NewInbox(t)
-		order := net.Nearest(store.DropKey(in.Public()), len(holders))
+		order := net.Nearest(store.DropKey(in.Name()), len(holders))
 		keepers := by(holders, order[20:])
 		first, second := in.Message(body), in.Message(body)
 		put(t, sender, first, order[20:]...)
@@ -238,7 +238,7 @@ func TestDeleteAtKeepers(t *testing.T) {
 		if n := copies(keepers, first) + copies(keepers, second); n != 4 {
 			t.Fatalf("the keepers have %d copies", n)
 		}
-		acks, err := owner.Delete(t.Context(), in.Public(), in.Tombstone(first), order[19:]...)
+		acks, err := owner.Delete(t.Context(), in.Tombstone(first), order[19:]...)
 		if err != nil || acks != 22 {
 			t.Fatalf("delete: %d acks, %v", acks, err)
 		}
@@ -250,7 +250,7 @@ func TestDeleteAtKeepers(t *testing.T) {
 		}
 		lost := store.NewClient(store.ClientConfig{Self: node.ID, Near: nobody{node}, Dial: node})
 		defer lost.Close()
-		acks, err = lost.Delete(t.Context(), in.Public(), in.Tombstone(second), order[20:]...)
+		acks, err = lost.Delete(t.Context(), in.Tombstone(second), order[20:]...)
 		if acks != 2 || !errors.Is(err, store.ErrNoHolders) {
 			t.Fatalf("delete without a neighbourhood: %d acks, %v", acks, err)
 		}
@@ -280,11 +280,11 @@ func TestWatch(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
-		seen := make(map[sealed.ID]identity.Public)
+		seen := make(map[sealed.ID]identity.Inbox)
 		var watching sync.WaitGroup
 		for _, c := range []*store.Client{owner, holders[0].client} {
 			watching.Go(func() {
-				err := c.Watch(ctx, holders[0].ID, keys, func(in identity.Public, ids []sealed.ID) {
+				err := c.Watch(ctx, holders[0].ID, keys, func(in identity.Inbox, ids []sealed.ID) {
 					mu.Lock()
 					defer mu.Unlock()
 					for _, id := range ids {
@@ -303,7 +303,7 @@ func TestWatch(t *testing.T) {
 			put(t, sender, m)
 			synctest.Wait()
 			mu.Lock()
-			if seen[m.Outer.ID()] != in.Public() {
+			if seen[m.Outer.ID()] != in.Name() {
 				t.Fatal("no notice")
 			}
 			mu.Unlock()
@@ -317,7 +317,7 @@ func TestWatch(t *testing.T) {
 
 		// A holder that goes away ends the watch.
 		done := make(chan error, 1)
-		go func() { done <- owner.Watch(t.Context(), holders[0].ID, keys, func(identity.Public, []sealed.ID) {}) }()
+		go func() { done <- owner.Watch(t.Context(), holders[0].ID, keys, func(identity.Inbox, []sealed.ID) {}) }()
 		synctest.Wait()
 		holders[0].Down()
 		if err := <-done; err == nil {
@@ -333,7 +333,7 @@ func TestDeliver(t *testing.T) {
 		host := net.Add(t, false)
 		_, sender := outsider(t, net)
 		in := storetest.NewInbox(t)
-		a := &account{inbox: in.Public(), got: make(map[sealed.ID]bool)}
+		a := &account{inbox: in.Name(), got: make(map[sealed.ID]bool)}
 		r := store.NewReceiver(store.ReceiverConfig{HostKey: host.Key, Accept: a})
 		host.Handle(store.DeliverProtocol, r.ServeDeliver)
 		m := in.Message(300_000)
@@ -371,7 +371,7 @@ func TestDeliver(t *testing.T) {
 
 // account is an Acceptor.
 type account struct {
-	inbox    identity.Public
+	inbox    identity.Inbox
 	got      map[sealed.ID]bool
 	accepted int
 	fail     error
@@ -417,9 +417,9 @@ func TestCollectMany(t *testing.T) {
 		if len(got.ids) != n || report.Failed != 0 {
 			t.Fatalf("collected %d of %d, %+v", len(got.ids), n, report)
 		}
-		listed, err := owner.List(t.Context(), net.Nearest(store.DropKey(in.Public()), 1)[0], []store.FetchKey{in.Key()})
-		if err != nil || len(listed[in.Public()]) != n {
-			t.Fatalf("listed %d, %v", len(listed[in.Public()]), err)
+		listed, err := owner.List(t.Context(), net.Nearest(store.DropKey(in.Name()), 1)[0], []store.FetchKey{in.Key()})
+		if err != nil || len(listed[in.Name()]) != n {
+			t.Fatalf("listed %d, %v", len(listed[in.Name()]), err)
 		}
 	})
 }
@@ -436,7 +436,7 @@ func TestCollectFromLiars(t *testing.T) {
 		for range 20 {
 			put(t, sender, in.Message(body))
 		}
-		near := net.Nearest(store.DropKey(in.Public()), 10)
+		near := net.Nearest(store.DropKey(in.Name()), 10)
 		for _, h := range holders {
 			switch i := slices.Index(near, h.ID); {
 			case i < 0:
@@ -483,7 +483,7 @@ func TestCollectDespiteHogs(t *testing.T) {
 		_, sender := outsider(t, net)
 		_, owner := outsider(t, net)
 		in := storetest.NewInbox(t)
-		near := by(holders, net.Nearest(store.DropKey(in.Public()), 10))
+		near := by(holders, net.Nearest(store.DropKey(in.Name()), 10))
 		sent := make(map[sealed.ID]bool)
 		for i := range 12 {
 			m := in.Message(body)

@@ -47,12 +47,12 @@ type CollectReport struct {
 	Missing  int           // messages that were listed by holders who then said that they do not have them
 	// Had are messages that were listed although the caller has them, by inbox: their tombstones did not get
 	// through everywhere.
-	Had map[identity.Public][]sealed.ID
+	Had map[identity.Inbox][]sealed.ID
 }
 
 // InboxReport is what came of one inbox.
 type InboxReport struct {
-	Inbox       identity.Public
+	Inbox       identity.Inbox
 	Ten         int   // the nearest known, at most ten
 	AnsweredTen int   // of these; one that broke off before it had sent what it listed has not answered
 	Asked       int   // all, with those a bit further and the keepers
@@ -81,7 +81,7 @@ func (c *Client) Collect(
 ) (CollectReport, error) {
 	g := &gathering{
 		client: c, have: have, accept: accept, ctx: ctx,
-		sought: make(map[sealed.ID]*sought), had: make(map[identity.Public][]sealed.ID),
+		sought: make(map[sealed.ID]*sought), had: make(map[identity.Inbox][]sealed.ID),
 		memory:  semaphore.NewWeighted(collectMemory),
 		vouched: semaphore.NewWeighted(collectVouched), doubtful: semaphore.NewWeighted(collectDoubtful),
 		accepts: semaphore.NewWeighted(accepting),
@@ -125,7 +125,7 @@ func (c *Client) Collect(
 			report.Answered++
 		}
 	}
-	failed := make(map[identity.Public]int)
+	failed := make(map[identity.Inbox]int)
 	for _, s := range g.sought {
 		switch {
 		case s.state == stateDone || s.state == stateHad:
@@ -194,7 +194,7 @@ type gathering struct {
 
 	mu      sync.Mutex
 	sought  map[sealed.ID]*sought
-	had     map[identity.Public][]sealed.ID
+	had     map[identity.Inbox][]sealed.ID
 	answers map[peer.ID]bool
 	fetched int
 	changed chan struct{} // closed and made anew when something in sought changes
@@ -511,12 +511,12 @@ func (g *gathering) settle(id sealed.ID, err error) {
 }
 
 // List asks one holder what it has for some inboxes.
-func (c *Client) List(ctx context.Context, holder peer.ID, keys []FetchKey) (map[identity.Public][]Listed, error) {
+func (c *Client) List(ctx context.Context, holder peer.ID, keys []FetchKey) (map[identity.Inbox][]Listed, error) {
 	src, err := c.source(ctx, holder)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
-	all := make(map[identity.Public][]Listed)
+	all := make(map[identity.Inbox][]Listed)
 	err = src.list(keys, func(k FetchKey, items []Listed) { all[k.Inbox] = append(all[k.Inbox], items...) })
 	src.end(err)
 	if err != nil {
@@ -579,7 +579,7 @@ type readMessage struct {
 }
 
 // read reads a whole message into memory.
-func (s *spool) read(inbox identity.Public, id sealed.ID, room func(uint64) func()) (*readMessage, error) {
+func (s *spool) read(inbox identity.Inbox, id sealed.ID, room func(uint64) func()) (*readMessage, error) {
 	h, err := s.open(inbox, id)
 	if err != nil {
 		return nil, err

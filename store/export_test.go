@@ -6,7 +6,7 @@ import (
 )
 
 // Has tells whether a holder keeps a message.
-func (h *Holder) Has(inbox identity.Public, id sealed.ID) bool {
+func (h *Holder) Has(inbox identity.Inbox, id sealed.ID) bool {
 	_, ok := h.spool.size(inbox, id)
 	return ok
 }

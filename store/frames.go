@@ -58,17 +58,16 @@ type digestRequest struct {
 
 // digest sums up the ids of one inbox.
 type digest struct {
-	Inbox identity.Public `cbor:"1,keyasint"`
-	Count uint64          `cbor:"2,keyasint"`
-	XOR   [32]byte        `cbor:"3,keyasint"`
+	Inbox identity.Inbox `cbor:"1,keyasint"`
+	Count uint64         `cbor:"2,keyasint"`
+	XOR   [32]byte       `cbor:"3,keyasint"`
 }
 
-// offerRequest names messages that the asker has. All of them have the same delete key.
+// offerRequest names messages that the asker has.
 type offerRequest struct {
-	Inbox  identity.Public `cbor:"1,keyasint"`
-	Delete identity.Public `cbor:"2,keyasint"`
-	Items  []offerItem     `cbor:"3,keyasint"`
-	Last   bool            `cbor:"4,keyasint,omitempty"` // nothing more of this inbox comes
+	Inbox identity.Inbox `cbor:"1,keyasint"`
+	Items []offerItem    `cbor:"2,keyasint"`
+	Last  bool           `cbor:"3,keyasint,omitempty"` // nothing more of this inbox comes
 }
 
 type offerItem struct {
@@ -249,7 +248,7 @@ func (a *getItem) check() error {
 }
 
 func (a *watchNotice) check() error {
-	if len(a.Inbox) != 0 && len(a.Inbox) != len(identity.Public{}) {
+	if len(a.Inbox) != 0 && len(a.Inbox) != len(identity.Inbox{}) {
 		return errors.New("notice names no inbox")
 	}
 	if len(a.IDs) > MaxIDs {

@@ -13,11 +13,9 @@ import (
 // The bytes of each kind of frame, length first. They are the protocol: a change here is a new version of it.
 func TestFrameBytes(t *testing.T) {
 	id := sealed.ID(bytes.Repeat([]byte{0xaa}, 32))
-	inbox := identity.Public(bytes.Repeat([]byte{0xbb}, 32))
-	del := identity.Public(bytes.Repeat([]byte{0xcc}, 32))
-	const a, b, c = "5820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-		"5820bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-		"5820cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+	inbox := identity.Inbox(bytes.Repeat([]byte{0xbb}, 32))
+	const a, b = "5820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		"5820bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	for _, f := range []struct {
 		name  string
 		frame any
@@ -31,8 +29,8 @@ func TestFrameBytes(t *testing.T) {
 		{"watch", &request{Watch: &watchRequest{Proofs: [][]byte{{9}}}}, "07" + "a105a101814109"},
 		{"delete", &request{Delete: &deleteRequest{Tombstone: []byte{9}}}, "06" + "a106a1014109"},
 		{"digest", &request{Digest: &digestRequest{Inboxes: []digest{{Inbox: inbox, Count: 3, XOR: id}}}}, "4e" + "a107a10181a301" + b + "020303" + a},
-		{"offer", &request{Offer: &offerRequest{Inbox: inbox, Delete: del, Items: []offerItem{{ID: id, Expiry: 20000}}, Last: true}},
-			"73" + "a108a401" + b + "02" + c + "038182" + a + "194e20" + "04f5"},
+		{"offer", &request{Offer: &offerRequest{Inbox: inbox, Items: []offerItem{{ID: id, Expiry: 20000}}, Last: true}},
+			"50" + "a108a301" + b + "028182" + a + "194e20" + "03f5"},
 
 		{"refused", &refusedAnswer{&Refusal{Code: CodeRate, Text: "no"}}, "09" + "a101a2010b02626e6f"},
 		{"stamp", &putAnswer{Refused: &Refusal{Code: CodeStamp, Text: "no", Bits: 19}}, "0b" + "a101a3010c02626e6f0313"},

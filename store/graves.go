@@ -13,11 +13,10 @@ import (
 	"github.com/peerpost/peerpost/internal/wire"
 )
 
-// graveKey is all of a message that its tombstone must agree with, the inbox apart. A message id fixes the other
-// two, so a tombstone signed with a wrong key buries nothing: it lies under a key that no message has.
+// graveKey is all of a message that its tombstone must agree with, the inbox apart. A message id fixes the expiry, so
+// a tombstone that names another buries nothing: it lies under a key that no message has.
 type graveKey struct {
 	id     sealed.ID
-	delete identity.Public
 	expiry identity.Day
 }
 
@@ -27,7 +26,7 @@ const graveReserve = 64 << 20
 // grave is one tombstone, for as many messages as it names here.
 type grave struct {
 	ref    journal.Ref
-	inbox  identity.Public
+	inbox  identity.Inbox
 	peer   peer.ID // that brought it; "" for upkeep
 	size   int64
 	items  int
@@ -60,7 +59,7 @@ func setBit(b []byte, i int) { b[i/8] |= 1 << (i % 8) }
 
 // buried tells whether a message of the inbox was deleted. It is called with the lock held.
 func (b *inbox) buried(id sealed.ID, e *entry) bool {
-	return b.graves[graveKey{id, e.delete, e.expiry}] != nil
+	return b.graves[graveKey{id, e.expiry}] != nil
 }
 
 // bury takes a tombstone, whose signature was checked: it remembers it, on the disk, and then drops the messages it
@@ -94,7 +93,7 @@ func (s *spool) bury(ctx context.Context, t *identity.Tombstone, blob []byte, fr
 			free = append(free, func() { s.graves.Free(g.ref) })
 		}
 		for _, k := range items {
-			if e := b.entries[k.id]; e != nil && e.delete == k.delete && e.expiry == k.expiry {
+			if e := b.entries[k.id]; e != nil && e.expiry == k.expiry {
 				free = append(free, s.drop(k.id, e))
 				deleted++
 				s.full = time.Time{}
@@ -116,13 +115,13 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 	g *grave, items []buried, free []func(), err error,
 ) {
 	l := s.limits
-	b := s.box(t.Inbox)
+	b := s.box(t.Inbox())
 	defer func() {
 		if g == nil {
 			s.tidy(b)
 		}
 	}()
-	g = &grave{inbox: t.Inbox, peer: from, size: size}
+	g = &grave{inbox: b.key, peer: from, size: size}
 	var unseen []int
 	known := make(map[graveKey]bool)
 	keep := func(i int, b buried) {
@@ -133,7 +132,7 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		}
 	}
 	for i, item := range t.Items {
-		k := graveKey{item.ID, t.Delete, item.Expiry}
+		k := graveKey{item.ID, item.Expiry}
 		if known[k] || b.graves[k] != nil || !now.Before(gone(item.Expiry)) {
 			continue
 		}
@@ -142,10 +141,10 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		switch {
 		case e == nil:
 			unseen = append(unseen, i)
-		case e.delete == t.Delete && e.expiry == item.Expiry:
+		case e.expiry == item.Expiry:
 			keep(i, buried{k, false})
 		}
-		// Else a stranger's tombstone for a message that is here: the id itself disproves it.
+		// Else the message is here, and its id disproves the expiry.
 	}
 	if len(items) == 0 && len(unseen) == 0 {
 		return nil, nil, nil, nil
@@ -170,7 +169,7 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 		return nil, nil, nil, refuse(CodeTombstones, "%d bytes of your tombstones are kept here, and %d may be", p.bytes, l.TombstoneBytesPerPeer)
 	}
 	// Of messages that were never here only as many are remembered as there is room for.
-	room := min(l.Tombstones-s.tombs-len(items), l.Unseen-s.unseen, l.TombstonesPerInbox-len(b.graves)-len(items), l.UnseenPerInbox-b.unseen)
+	room := min(l.Tombstones-s.tombs-len(items), l.Unseen-s.unseen, l.TombstonesPerInbox-len(b.graves)-len(items))
 	if from != "" {
 		room = min(room, l.UnseenPerPeer-p.unseen)
 	}
@@ -179,14 +178,13 @@ func (s *spool) admitGrave(t *identity.Tombstone, size int64, from peer.ID, now 
 			return nil, nil, nil, firstRefusal(over(p.unseen, len(unseen), l.UnseenPerPeer, "that were never here, on your word,"))
 		}
 		return nil, nil, nil, firstRefusal(errors.Join(
-			over(b.unseen, len(unseen), l.UnseenPerInbox, "of this inbox that were never here"),
 			over(len(b.graves), len(unseen), l.TombstonesPerInbox, "of this inbox"),
 			over(s.unseen, len(unseen), l.Unseen, "in all that were never here"),
 			over(s.tombs, len(unseen), l.Tombstones, "in all")))
 	}
 	makesRoom := len(items) > 0
 	for _, i := range unseen[:max(0, min(room, len(unseen)))] {
-		keep(i, buried{graveKey{t.Items[i].ID, t.Delete, t.Items[i].Expiry}, true})
+		keep(i, buried{graveKey{t.Items[i].ID, t.Items[i].Expiry}, true})
 	}
 	g.count(items)
 	// A tombstone for what is here makes room, so it may push out cold copies and go over what messages may fill. One
@@ -217,8 +215,6 @@ func firstRefusal(err error) error {
 
 // chargeGrave counts a tombstone in or out. It is called with the lock held.
 func (s *spool) chargeGrave(g *grave, sign int) {
-	b := s.box(g.inbox)
-	b.unseen += sign * g.unseen
 	s.tombs += sign * g.items
 	s.unseen += sign * g.unseen
 	s.bytes += int64(sign) * g.size
@@ -306,10 +302,10 @@ func (s *spool) readGrave(ref journal.Ref, header []byte) (*grave, []buried, err
 	var items []buried
 	for i, item := range t.Items {
 		if bit(m.Kept, i) {
-			items = append(items, buried{graveKey{item.ID, t.Delete, item.Expiry}, bit(m.Unseen, i)})
+			items = append(items, buried{graveKey{item.ID, item.Expiry}, bit(m.Unseen, i)})
 		}
 	}
-	return &grave{ref: ref, inbox: t.Inbox, peer: peer.ID(m.From), size: int64(len(blob))}, items, nil
+	return &grave{ref: ref, inbox: t.Inbox(), peer: peer.ID(m.From), size: int64(len(blob))}, items, nil
 }
 
 // expireGraves forgets tombstones of messages that nobody takes any more.
@@ -352,7 +348,7 @@ func (s *spool) answerOffer(o *offerRequest, now time.Time) (lacks []uint64, tom
 			continue
 		}
 		if b != nil {
-			if g := b.graves[graveKey{item.ID, o.Delete, item.Expiry}]; g != nil {
+			if g := b.graves[graveKey{item.ID, item.Expiry}]; g != nil {
 				// What does not fit is told the next time.
 				if !seen[g] && (size == 0 || size+g.size <= OfferTombstones) {
 					seen[g] = true

@@ -47,7 +47,7 @@ type Holder struct {
 	out     dialer
 
 	mu       sync.Mutex
-	watchers map[identity.Public]map[*watcher]bool
+	watchers map[identity.Inbox]map[*watcher]bool
 
 	counts counters
 }
@@ -103,7 +103,7 @@ func Open(cfg HolderConfig) (*Holder, error) {
 		guests:   newGuests(l.StreamsPerPeer, l.Streams),
 		watches:  newGuests(l.WatchesPerPeer, l.Streams),
 		memory:   memory{most: l.BodyMemory},
-		watchers: make(map[identity.Public]map[*watcher]bool),
+		watchers: make(map[identity.Inbox]map[*watcher]bool),
 	}
 	h.out.transport = cfg.Dial
 	h.views.init(cfg.Near)
@@ -171,9 +171,9 @@ type visit struct {
 
 	nonce    [32]byte
 	drawn    bool
-	expected map[sealed.ID]bool             // what the answers to offers on this stream asked for
-	theirs   map[identity.Public]digest     // what the other side has, by the last digest it sent
-	near     map[identity.Public]nearAnswer // whether it is near
+	expected map[sealed.ID]bool            // what the answers to offers on this stream asked for
+	theirs   map[identity.Inbox]digest     // what the other side has, by the last digest it sent
+	near     map[identity.Inbox]nearAnswer // whether it is near
 }
 
 type nearAnswer struct {
@@ -335,7 +335,7 @@ func (v *visit) list(q *listRequest) error {
 		if err != nil {
 			return err
 		}
-		items, more := v.holder.spool.list(access.Inbox, in.After, left)
+		items, more := v.holder.spool.list(access.Inbox(), in.After, left)
 		left -= len(items)
 		a.Inboxes = append(a.Inboxes, listedPage{Items: items, More: more})
 	}
@@ -357,14 +357,14 @@ func (v *visit) get(q *getRequest) error {
 		x.w = bufio.NewWriterSize(x.s, getBuffer)
 	}
 	var last getItem
-	sent := uint64(0)
+	inbox, sent := access.Inbox(), uint64(0)
 	for _, id := range access.IDs {
-		size, ok := h.spool.size(access.Inbox, id)
+		size, ok := h.spool.size(inbox, id)
 		if ok && sent > 0 && sent+size > GetBytes {
 			break
 		}
 		if ok {
-			ok, err = v.send(access.Inbox, id, size)
+			ok, err = v.send(inbox, id, size)
 			if err != nil {
 				return err
 			}
@@ -381,7 +381,7 @@ func (v *visit) get(q *getRequest) error {
 }
 
 // send writes one message. It is false when the message is not here any more.
-func (v *visit) send(inbox identity.Public, id sealed.ID, size uint64) (bool, error) {
+func (v *visit) send(inbox identity.Inbox, id sealed.ID, size uint64) (bool, error) {
 	h, x := v.holder, v.session
 	release, err := x.s.ReserveMemory(int(min(size, segmented)))
 	if err != nil {
@@ -491,7 +491,7 @@ type views struct {
 	others chan struct{} // lookups for others
 
 	mu sync.Mutex
-	m  map[identity.Public]view
+	m  map[identity.Inbox]view
 }
 
 type view struct {
@@ -500,12 +500,12 @@ type view struct {
 }
 
 func (v *views) init(near Neighbourhood) {
-	v.near, v.m = near, make(map[identity.Public]view)
+	v.near, v.m = near, make(map[identity.Inbox]view)
 	v.own, v.others = make(chan struct{}, lookups), make(chan struct{}, lookups)
 }
 
 // get returns the nearest nodes of a drop, from memory when that is fresh enough. slots is own or others.
-func (v *views) get(ctx context.Context, inbox identity.Public, fresh time.Duration, slots chan struct{}) ([]peer.ID, error) {
+func (v *views) get(ctx context.Context, inbox identity.Inbox, fresh time.Duration, slots chan struct{}) ([]peer.ID, error) {
 	v.mu.Lock()
 	known, ok := v.m[inbox]
 	v.mu.Unlock()
@@ -554,7 +554,7 @@ func (v *views) sweep(now time.Time) {
 }
 
 // isNear tells whether the other side of this stream is near a drop, in this node's own view.
-func (v *visit) isNear(ctx context.Context, inbox identity.Public) (bool, error) {
+func (v *visit) isNear(ctx context.Context, inbox identity.Inbox) (bool, error) {
 	if a, ok := v.near[inbox]; ok {
 		return a.near, a.err
 	}
@@ -566,7 +566,7 @@ func (v *visit) isNear(ctx context.Context, inbox identity.Public) (bool, error)
 	}
 	a := nearAnswer{slices.Contains(peers, v.session.remote), err}
 	if v.near == nil {
-		v.near = make(map[identity.Public]nearAnswer)
+		v.near = make(map[identity.Inbox]nearAnswer)
 	}
 	if len(v.near) < maxViews {
 		v.near[inbox] = a

@@ -24,16 +24,14 @@ const (
 	PutBurst = 1000
 	// TombstonesPerInbox is how many deleted messages of one inbox a holder remembers.
 	TombstonesPerInbox = 50_000
-	// UnseenPerInbox is how many of these may be messages that the holder never had: nobody can check those.
-	UnseenPerInbox = 10_000
-	// UnseenPerPeer is how many such messages one peer may have deleted.
+	// UnseenPerPeer is how many messages that the holder never had one peer may have deleted.
 	UnseenPerPeer = 10_000
 	// Unseen is how many of all remembered messages may be ones that the holder never had. They are free for whoever
 	// deletes them, so the larger part of Tombstones is kept for messages that were here.
 	Unseen = 100_000
 	// TombstoneBytesPerPeer is how many bytes of tombstones a holder keeps from one peer.
 	TombstoneBytesPerPeer = 4 << 20
-	// Tombstones is how many deleted messages a holder remembers in all; each takes about 150 bytes of memory.
+	// Tombstones is how many deleted messages a holder remembers in all; each takes about 100 bytes of memory.
 	Tombstones = 500_000
 	// StreamsPerPeer is how many streams one peer may have open, those that watch not counted.
 	StreamsPerPeer = 8
@@ -89,7 +87,6 @@ type Limits struct {
 	PutsPerMinute         int
 	PutBurst              int
 	TombstonesPerInbox    int
-	UnseenPerInbox        int
 	UnseenPerPeer         int
 	Unseen                int
 	TombstoneBytesPerPeer int64
@@ -110,7 +107,6 @@ func (l Limits) withDefaults() Limits {
 	or(&l.PutsPerMinute, PutsPerMinute)
 	or(&l.PutBurst, PutBurst)
 	or(&l.TombstonesPerInbox, TombstonesPerInbox)
-	or(&l.UnseenPerInbox, UnseenPerInbox)
 	or(&l.UnseenPerPeer, UnseenPerPeer)
 	or(&l.Unseen, Unseen)
 	or(&l.TombstoneBytesPerPeer, TombstoneBytesPerPeer)
@@ -173,7 +169,7 @@ const (
 	CodeAccess          Code = 15 // for ever: a proof does not hold
 	CodeNear            Code = 16 // the asker is not near the drop, as far as the holder knows
 	CodeUnexpected      Code = 17 // upkeep of a message that the holder did not say it lacks
-	CodeTombstones      Code = 18 // TombstonesPerInbox, UnseenPerInbox, UnseenPerPeer, Unseen, TombstoneBytesPerPeer or Tombstones
+	CodeTombstones      Code = 18 // TombstonesPerInbox, UnseenPerPeer, Unseen, TombstoneBytesPerPeer or Tombstones
 	CodeTombstone       Code = 19 // for ever: the tombstone does not hold
 	CodeUnknownInbox    Code = 20 // for ever: nobody here has this inbox
 	CodeMessageTooLarge Code = 21 // for ever: larger than the recipient takes

@@ -272,7 +272,7 @@ func TestTombstoneLimits(t *testing.T) {
 		{"Tombstones", Limits{Tombstones: 3}, true, "owner", 3, 3},
 		{"Tombstones, unseen", Limits{Tombstones: 3}, false, "", 3, 3},
 		{"TombstonesPerInbox", Limits{TombstonesPerInbox: 4}, true, "owner", 4, 4},
-		{"UnseenPerInbox", Limits{UnseenPerInbox: 5}, false, "", 5, 5},
+		{"TombstonesPerInbox, unseen", Limits{TombstonesPerInbox: 5}, false, "", 5, 5},
 		{"Unseen", Limits{Unseen: 7}, false, "", 7, 7},
 		{"UnseenPerPeer", Limits{UnseenPerPeer: 6}, false, "owner", 6, 6},
 		{"TombstoneBytesPerPeer", Limits{TombstoneBytesPerPeer: 1500}, true, "owner", 0, 1500},
@@ -309,7 +309,7 @@ func TestTombstoneLimits(t *testing.T) {
 		})
 	}
 	d := Limits{}.withDefaults()
-	if d.Tombstones != Tombstones || d.TombstonesPerInbox != TombstonesPerInbox || d.UnseenPerInbox != UnseenPerInbox ||
+	if d.Tombstones != Tombstones || d.TombstonesPerInbox != TombstonesPerInbox ||
 		d.UnseenPerPeer != UnseenPerPeer || d.Unseen != Unseen || d.TombstoneBytesPerPeer != TombstoneBytesPerPeer {
 		t.Fatalf("defaults %+v", d)
 	}
@@ -444,7 +444,7 @@ func TestEveryLimitHasADefault(t *testing.T) {
 	}
 	if got, want := (Limits{}).withDefaults(), (Limits{
 		InboxBytes: 512 << 20, InboxMessages: 10_000, PeerShare: 8, PutsPerMinute: 60, PutBurst: 1000,
-		TombstonesPerInbox: 50_000, UnseenPerInbox: 10_000, UnseenPerPeer: 10_000, Unseen: 100_000,
+		TombstonesPerInbox: 50_000, UnseenPerPeer: 10_000, Unseen: 100_000,
 		TombstoneBytesPerPeer: 4 << 20, Tombstones: 500_000,
 		StreamsPerPeer: 8, WatchesPerPeer: 8, Streams: 1024, BodyMemory: 128 << 20, UpkeepRate: 1 << 20,
 	}); got != want {

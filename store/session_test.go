@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -145,7 +146,7 @@ func TestProofs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := holderT(t, Limits{})
 		k, thief := newKeys(t), newKeys(t)
-		mine := FetchKey{Inbox: k.inbox(), Key: k.fetch}
+		mine := k.key()
 		m := k.letter(1, sealed.MinBody, month())
 		if _, err := h.putLocal(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -181,34 +182,51 @@ func TestProofs(t *testing.T) {
 			t.Fatal("replayed after another nonce")
 		}
 		p = g.hello()
-		bad := identity.Access{Op: identity.OpList, Inbox: k.inbox(), Holder: []byte(h.cfg.Self), Nonce: p.nonce, Time: time.Now().Unix()}
+		bad := identity.Access{
+			Op: identity.OpList, Fetch: pub(k.fetch), Delete: pub(k.delete),
+			Holder: []byte(h.cfg.Self), Nonce: p.nonce, Time: time.Now().Unix(),
+		}
 		forge := func(change func(a *identity.Access)) []byte {
 			a := bad
 			change(&a)
 			return identity.SignAccess(k.fetch, a)
 		}
+		signedBy := func(priv ed25519.PrivateKey) []byte {
+			payload, err := wire.Marshal(bad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return identity.Sign(identity.ContextAccess, priv, payload)
+		}
 		for name, proof := range map[string][]byte{
 			"other op":     forge(func(a *identity.Access) { a.Op = identity.OpGet }),
 			"other holder": forge(func(a *identity.Access) { a.Holder = []byte("elsewhere") }),
 			"old":          forge(func(a *identity.Access) { a.Time -= 2 * 24 * 3600 }),
-			"other key":    identity.SignAccess(thief.fetch, bad),
+			"other key":    signedBy(thief.fetch),
 			"garbage":      []byte("garbage"),
 			"empty":        {},
-			"delete key":   identity.SignAccess(k.delete, bad),
+			"delete key":   signedBy(k.delete),
 		} {
 			if err := list(g, proof); !isCode(err, CodeAccess) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		// A proof for one's own inbox opens no other: the answer is about the inbox in the proof.
-		var a listAnswer
-		own := FetchKey{Inbox: thief.inbox(), Key: thief.fetch}
-		if err := g.ask(&request{List: &listRequest{Inboxes: []listInbox{{Proof: p.prove(identity.OpList, own, nil)}}}}, &a); err != nil || len(a.Inboxes[0].Items) != 0 {
-			t.Fatalf("listed %d, %v", len(a.Inboxes[0].Items), err)
-		}
-		var item getItem
-		if err := g.ask(&request{Get: &getRequest{Proof: p.prove(identity.OpGet, own, []sealed.ID{m.Outer.ID()})}}, &item); err != nil || item.Outer != nil || len(item.Missing) != 1 {
-			t.Fatalf("got another's message: %+v, %v", item, err)
+		// A proof opens the inbox of its two keys and no other, whatever one knows of the other's keys.
+		for name, own := range map[string]FetchKey{
+			"two others":       thief.key(),
+			"other fetch key":  {Key: thief.fetch, Delete: pub(k.delete)},
+			"other delete key": {Key: k.fetch, Delete: pub(thief.delete)},
+			"delete key twice": {Key: k.delete, Delete: pub(k.delete)},
+			"keys swapped":     {Key: k.delete, Delete: pub(k.fetch)},
+		} {
+			var a listAnswer
+			if err := g.ask(&request{List: &listRequest{Inboxes: []listInbox{{Proof: p.prove(identity.OpList, own, nil)}}}}, &a); err != nil || len(a.Inboxes[0].Items) != 0 {
+				t.Fatalf("%s: listed %+v, %v", name, a, err)
+			}
+			var item getItem
+			if err := g.ask(&request{Get: &getRequest{Proof: p.prove(identity.OpGet, own, []sealed.ID{m.Outer.ID()})}}, &item); err != nil || item.Outer != nil || len(item.Missing) != 1 {
+				t.Fatalf("%s: got another's message: %+v, %v", name, item, err)
+			}
 		}
 		// The stream survives all that.
 		if err := list(g, p.prove(identity.OpList, mine, nil)); err != nil {
@@ -234,13 +252,18 @@ func TestForeignDelete(t *testing.T) {
 			err := g.ask(&request{Delete: &deleteRequest{Tombstone: blob}}, &a)
 			return a.Deleted, err
 		}
-		tomb, blob := thief.tombstone(m)
-		if n, err := del(blob); n != 0 || err != nil {
-			t.Fatalf("deleted %d, %v", n, err)
-		}
-		tomb.Inbox = k.inbox()
-		if n, err := del(identity.SignTombstone(thief.delete, *tomb)); n != 0 || err != nil {
-			t.Fatalf("deleted %d, %v", n, err)
+		// A tombstone is for the inbox of its two keys, whatever one knows of the other's keys.
+		for name, own := range map[string]keys{
+			"two others":       thief,
+			"other delete key": {k.fetch, thief.delete},
+			"other fetch key":  {thief.fetch, k.delete},
+			"fetch key twice":  {k.fetch, k.fetch},
+			"keys swapped":     {k.delete, k.fetch},
+		} {
+			_, blob := own.tombstone(m)
+			if n, err := del(blob); n != 0 || err != nil {
+				t.Fatalf("%s: deleted %d, %v", name, n, err)
+			}
 		}
 		_, good := k.tombstone(m)
 		forged := bytes.Clone(good)
@@ -260,6 +283,53 @@ func TestForeignDelete(t *testing.T) {
 			if n, err := del(good); n != 1-i || err != nil {
 				t.Fatalf("deleted %d, %v", n, err)
 			}
+		}
+	})
+}
+
+// A stranger who names another delete key than the owner's names another inbox: what lies there is not listed to the
+// owner and takes none of the room. What is listed to the owner, the owner can delete.
+func TestForeignDeleteKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 3
+		h := holderT(t, Limits{InboxMessages: most, InboxBytes: most * (sealed.MinBody + overhead), PeerShare: 1})
+		k := newKeys(t)
+		odd := keys{k.fetch, newKeys(t).delete}
+		g := visitT(t, h, "stranger")
+		for _, in := range []keys{odd, k} { // each has the whole room
+			for i := range most {
+				if err := g.put(in.letter(i, sealed.MinBody, month()), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want(t, g.put(in.letter(most, sealed.MinBody, month()), false), CodeInboxMessages, most)
+		}
+		owner := visitT(t, h, "owner")
+		list := func() []listItem {
+			var a listAnswer
+			proof := owner.hello().prove(identity.OpList, k.key(), nil)
+			if err := owner.ask(&request{List: &listRequest{Inboxes: []listInbox{{Proof: proof}}}}, &a); err != nil {
+				t.Fatal(err)
+			}
+			return a.Inboxes[0].Items
+		}
+		listed := list()
+		if len(listed) != most {
+			t.Fatalf("%d messages are listed", len(listed))
+		}
+		tomb := identity.Tombstone{Fetch: pub(k.fetch), Time: time.Now().Unix()}
+		for _, item := range listed {
+			tomb.Items = append(tomb.Items, identity.TombstoneItem{ID: item.ID, Expiry: month()})
+		}
+		var a deleteAnswer
+		if err := owner.ask(&request{Delete: &deleteRequest{Tombstone: identity.SignTombstone(k.delete, tomb)}}, &a); err != nil || a.Deleted != most {
+			t.Fatalf("deleted %d, %v", a.Deleted, err)
+		}
+		if left := list(); len(left) != 0 {
+			t.Fatalf("%d messages are listed still", len(left))
+		}
+		if n := h.spool.digest(odd.inbox()).Count; n != most {
+			t.Fatalf("%d messages are left of the other inbox", n)
 		}
 	})
 }
@@ -288,7 +358,7 @@ func TestPutRate(t *testing.T) {
 		if err := g.put(m, true); !isCode(err, CodeUnexpected) {
 			t.Fatalf("unasked: %v", err)
 		}
-		offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}}
+		offer := &offerRequest{Inbox: k.inbox(), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}}
 		var lacks offerAnswer
 		if err := g.ask(&request{Offer: offer}, &lacks); err != nil || len(lacks.Lacks) != 1 {
 			t.Fatalf("%+v, %v", lacks, err)
@@ -462,7 +532,7 @@ func TestStreamLimits(t *testing.T) {
 		watch := func(g *guest) error {
 			var n watchNotice
 			p := g.hello()
-			return g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, FetchKey{Inbox: k.inbox(), Key: k.fetch}, nil)}}}, &n)
+			return g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, k.key(), nil)}}}, &n)
 		}
 		for i := range WatchesPerPeer {
 			if err := watch(all[i]); err != nil {
@@ -566,7 +636,7 @@ func TestPages(t *testing.T) {
 	}
 	g := visitT(t, h, "owner")
 	p := g.hello()
-	key := FetchKey{Inbox: k.inbox(), Key: k.fetch}
+	key := k.key()
 	var ids []sealed.ID
 	err := g.c.list(p, []FetchKey{key}, func(_ FetchKey, items []Listed) {
 		for _, i := range items {
@@ -613,9 +683,9 @@ func FuzzServe(f *testing.F) {
 	k := newKeys(f)
 	m := k.letter(1, sealed.MinBody, month())
 	_, blob := k.tombstone(m)
-	proof := prover{holder: id}.prove(identity.OpGet, FetchKey{Inbox: k.inbox(), Key: k.fetch}, []sealed.ID{m.Outer.ID()})
+	proof := prover{holder: id}.prove(identity.OpGet, k.key(), []sealed.ID{m.Outer.ID()})
 	put := &request{Put: &putRequest{Outer: m.Outer.Marshal()}}
-	offer := &request{Offer: &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}, Last: true}}
+	offer := &request{Offer: &offerRequest{Inbox: k.inbox(), Items: []offerItem{{ID: m.Outer.ID(), Expiry: m.Outer.Expiry}}, Last: true}}
 	for _, qs := range [][]*request{
 		{put}, {{Nonce: &nonceRequest{}}, {List: &listRequest{Inboxes: []listInbox{{Proof: proof}}}}}, {{Get: &getRequest{Proof: proof}}},
 		{{Watch: &watchRequest{Proofs: [][]byte{proof}}}}, {{Delete: &deleteRequest{Tombstone: blob}}},
@@ -725,7 +795,7 @@ func FuzzCollect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := NewClient(ClientConfig{Self: "self", Near: neighbours{id}, Dial: answering(b)})
 		got := 0
-		report, err := c.Collect(t.Context(), []FetchKey{{Inbox: k.inbox(), Key: k.fetch}},
+		report, err := c.Collect(t.Context(), []FetchKey{k.key()},
 			func(sealed.ID) bool { return false },
 			func(_ context.Context, m *sealed.Message, _ peer.ID) error {
 				if !hashes(&m.Outer, m.Body) || m.Outer.Inbox != k.inbox() {
@@ -752,7 +822,7 @@ func TestOfferTombstones(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := holderT(t, Limits{})
 		k := newKeys(t)
-		offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete)}
+		offer := &offerRequest{Inbox: k.inbox()}
 		for i := range 12 {
 			var ms []*sealed.Message
 			for j := range 700 {
@@ -788,7 +858,7 @@ func TestExpectedIsBounded(t *testing.T) {
 		g := visitT(t, h, "near")
 		lacks := 0
 		for i := range maxExpected/MaxIDs + 3 {
-			offer := &offerRequest{Inbox: k.inbox(), Delete: pub(k.delete)}
+			offer := &offerRequest{Inbox: k.inbox()}
 			for j := range MaxIDs {
 				offer.Items = append(offer.Items, offerItem{ID: sealed.ID{byte(i), byte(j), byte(j >> 8)}, Expiry: month()})
 			}
@@ -833,7 +903,7 @@ func TestEndlessList(t *testing.T) {
 		}()
 		c := NewClient(ClientConfig{Self: "self", Near: neighbours{id}, Dial: one{pipe{a, new(int), new(int), 0, new(sync.Mutex)}}})
 		k := newKeys(t)
-		report, err := c.Collect(t.Context(), []FetchKey{{Inbox: k.inbox(), Key: k.fetch}}, func(sealed.ID) bool { return false }, nil)
+		report, err := c.Collect(t.Context(), []FetchKey{k.key()}, func(sealed.ID) bool { return false }, nil)
 		if err == nil || report.Failed+report.Missing != listMost || report.Fetched != 0 || report.Answered != 0 {
 			t.Fatalf("%+v, %v", report, err)
 		}
@@ -865,9 +935,9 @@ func TestBoundsOfFrames(t *testing.T) {
 }
 
 func TestWatcherIsBounded(t *testing.T) {
-	w := &watcher{news: make(map[identity.Public][]sealed.ID), ready: make(chan struct{}, 1)}
+	w := &watcher{news: make(map[identity.Inbox][]sealed.ID), ready: make(chan struct{}, 1)}
 	for i := range 2 * MaxIDs {
-		w.tell(identity.Public{byte(i % 2)}, sealed.ID{byte(i), byte(i >> 8)})
+		w.tell(identity.Inbox{byte(i % 2)}, sealed.ID{byte(i), byte(i >> 8)})
 	}
 	n := 0
 	for _, ids := range w.take() {
@@ -908,26 +978,26 @@ func TestViews(t *testing.T) {
 		near := &counting{neighbours: neighbours{"a", "b"}}
 		var v views
 		v.init(near)
-		look := func(in identity.Public, fresh time.Duration) {
+		look := func(in identity.Inbox, fresh time.Duration) {
 			t.Helper()
 			if p, err := v.get(t.Context(), in, fresh, v.own); err != nil || len(p) != 2 {
 				t.Fatal(p, err)
 			}
 		}
 		for range 5 {
-			look(identity.Public{}, viewTime)
+			look(identity.Inbox{}, viewTime)
 		}
 		if near.n != 1 {
 			t.Fatalf("%d lookups", near.n)
 		}
-		look(identity.Public{}, 0)
+		look(identity.Inbox{}, 0)
 		time.Sleep(viewTime)
-		look(identity.Public{}, viewTime)
+		look(identity.Inbox{}, viewTime)
 		if near.n != 3 {
 			t.Fatalf("%d lookups", near.n)
 		}
 		for i := range 2 * maxViews {
-			look(identity.Public{1, byte(i), byte(i >> 8)}, viewTime)
+			look(identity.Inbox{1, byte(i), byte(i >> 8)}, viewTime)
 		}
 		if len(v.m) > maxViews {
 			t.Fatalf("%d views", len(v.m))
@@ -942,7 +1012,7 @@ func TestViews(t *testing.T) {
 		var work sync.WaitGroup
 		for i := range 3 * lookups {
 			work.Go(func() {
-				if _, err := v.get(t.Context(), identity.Public{2, byte(i)}, 0, v.others); i >= 0 && err == nil {
+				if _, err := v.get(t.Context(), identity.Inbox{2, byte(i)}, 0, v.others); i >= 0 && err == nil {
 					t.Error("found somebody")
 				}
 			})
@@ -954,7 +1024,7 @@ func TestViews(t *testing.T) {
 		}
 		near.mu.Unlock()
 		// Those of others are not in the way of one's own.
-		work.Go(func() { _, _ = v.get(t.Context(), identity.Public{3}, 0, v.own) })
+		work.Go(func() { _, _ = v.get(t.Context(), identity.Inbox{3}, 0, v.own) })
 		synctest.Wait()
 		near.mu.Lock()
 		if near.now != lookups+1 {

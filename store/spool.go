@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -51,7 +50,7 @@ type spool struct {
 
 	mu       sync.Mutex
 	days     map[identity.Day]*journal.Log
-	inboxes  map[identity.Public]*inbox
+	inboxes  map[identity.Inbox]*inbox
 	claims   map[sealed.ID]chan struct{} // bodies that are arriving
 	touching map[sealed.ID]chan struct{} // messages whose bytes are being written or removed
 	bytes    int64                       // kept and reserved
@@ -70,7 +69,7 @@ type spool struct {
 
 // inbox is what the spool has of one drop.
 type inbox struct {
-	key      identity.Public
+	key      identity.Inbox
 	entries  map[sealed.ID]*entry
 	bytes    int64 // kept and reserved
 	messages int   // kept and reserved
@@ -79,7 +78,6 @@ type inbox struct {
 	cold     bool // this holder is not among the nearest any more
 
 	graves map[graveKey]*grave
-	unseen int // of the graves' messages, those that were never here
 	pins   int // tombstones on their way to the disk
 }
 
@@ -91,7 +89,6 @@ type entry struct {
 	expiry identity.Day
 	size   uint32
 	large  bool
-	delete identity.Public
 }
 
 func (e *entry) cost() int64 { return int64(e.size) + overhead }
@@ -115,7 +112,7 @@ func openSpool(dir string, capacity int64, self peer.ID, limits Limits, log *slo
 	s := &spool{
 		dir: dir, capacity: capacity, limits: limits, self: self, log: log,
 		days:     make(map[identity.Day]*journal.Log),
-		inboxes:  make(map[identity.Public]*inbox),
+		inboxes:  make(map[identity.Inbox]*inbox),
 		claims:   make(map[sealed.ID]chan struct{}),
 		touching: make(map[sealed.ID]chan struct{}),
 		peers:    make(map[peer.ID]*peerGraves),
@@ -258,7 +255,7 @@ func (s *spool) entryOf(d identity.Day, ref journal.Ref, header []byte) (sealed.
 	if o.Expiry != d {
 		return sealed.ID{}, nil, "", errors.New("it expires on another day")
 	}
-	e := &entry{inbox: &inbox{key: o.Inbox}, ref: ref, expiry: o.Expiry, size: uint32(o.Size), large: m.Large, delete: o.Delete}
+	e := &entry{inbox: &inbox{key: o.Inbox}, ref: ref, expiry: o.Expiry, size: uint32(o.Size), large: m.Large}
 	return o.ID(), e, peer.ID(m.From), nil
 }
 
@@ -292,7 +289,7 @@ func (s *spool) day(d identity.Day) (*journal.Log, error) {
 }
 
 // box returns what is kept of an inbox, or begins it. It is called with the lock held, or at open.
-func (s *spool) box(key identity.Public) *inbox {
+func (s *spool) box(key identity.Inbox) *inbox {
 	b := s.inboxes[key]
 	if b == nil {
 		b = &inbox{key: key, entries: make(map[sealed.ID]*entry), from: make(map[peer.ID]*usage)}
@@ -427,7 +424,7 @@ func (s *spool) look(o *sealed.Outer, id sealed.ID) (offered, error) {
 		return offered{}, nil
 	}
 	_, have := b.entries[id]
-	g := b.graves[graveKey{id, o.Delete, o.Expiry}]
+	g := b.graves[graveKey{id, o.Expiry}]
 	s.mu.Unlock()
 	if g != nil {
 		_, blob, err := s.graves.Read(g.ref)
@@ -638,7 +635,7 @@ func (r *reservation) commit(ctx context.Context, body []byte) (tombstone []byte
 	if was, err := s.look(r.outer, r.id); err != nil || was.have || was.tombstone != nil {
 		return was.tombstone, false, err
 	}
-	e := &entry{inbox: r.box, expiry: r.outer.Expiry, size: uint32(r.outer.Size), large: len(body) > segmented, delete: r.outer.Delete}
+	e := &entry{inbox: r.box, expiry: r.outer.Expiry, size: uint32(r.outer.Size), large: len(body) > segmented}
 	header, err := wire.Marshal(meta{Outer: r.outer.Marshal(), From: []byte(r.from), Large: e.large})
 	if err != nil {
 		return nil, false, err
@@ -729,7 +726,7 @@ type held struct {
 }
 
 // size tells the size of a message's body.
-func (s *spool) size(key identity.Public, id sealed.ID) (uint64, bool) {
+func (s *spool) size(key identity.Inbox, id sealed.ID) (uint64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b := s.inboxes[key]; b != nil {
@@ -742,7 +739,7 @@ func (s *spool) size(key identity.Public, id sealed.ID) (uint64, bool) {
 
 // open reads a message. Bodies up to segmented bytes are in memory then, larger ones come from their file. A message
 // whose bytes are lost is forgotten, so that upkeep brings it back.
-func (s *spool) open(key identity.Public, id sealed.ID) (*held, error) {
+func (s *spool) open(key identity.Inbox, id sealed.ID) (*held, error) {
 	s.mu.Lock()
 	b := s.inboxes[key]
 	if b == nil || b.entries[id] == nil {
@@ -782,7 +779,7 @@ func (s *spool) open(key identity.Public, id sealed.ID) (*held, error) {
 }
 
 // forget drops a message whose bytes are not what they were.
-func (s *spool) forget(key identity.Public, id sealed.ID, e *entry, cause error) {
+func (s *spool) forget(key identity.Inbox, id sealed.ID, e *entry, cause error) {
 	s.log.Error("spool message is lost", "message", id, "error", cause)
 	s.mu.Lock()
 	free := func() {}
@@ -795,7 +792,7 @@ func (s *spool) forget(key identity.Public, id sealed.ID, e *entry, cause error)
 }
 
 // list returns ids of an inbox above one, ascending, and whether there are more.
-func (s *spool) list(key identity.Public, after sealed.ID, most int) (items []listItem, more bool) {
+func (s *spool) list(key identity.Inbox, after sealed.ID, most int) (items []listItem, more bool) {
 	s.mu.Lock()
 	if b := s.inboxes[key]; b != nil {
 		for id, e := range b.entries {
@@ -815,7 +812,7 @@ func (s *spool) list(key identity.Public, after sealed.ID, most int) (items []li
 func less(a, b sealed.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }
 
 // digest sums up an inbox.
-func (s *spool) digest(key identity.Public) digest {
+func (s *spool) digest(key identity.Inbox) digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := digest{Inbox: key}
@@ -825,31 +822,29 @@ func (s *spool) digest(key identity.Public) digest {
 	return d
 }
 
-// offers returns all messages of an inbox as offers, by delete key and in pages.
-func (s *spool) offers(key identity.Public) []*offerRequest {
+// offers returns all messages of an inbox as offers, in pages.
+func (s *spool) offers(key identity.Inbox) []*offerRequest {
+	var items []offerItem
 	s.mu.Lock()
-	byKey := make(map[identity.Public][]offerItem)
 	if b := s.inboxes[key]; b != nil {
 		for id, e := range b.entries {
-			byKey[e.delete] = append(byKey[e.delete], offerItem{ID: id, Expiry: e.expiry})
+			items = append(items, offerItem{ID: id, Expiry: e.expiry})
 		}
 	}
 	s.mu.Unlock()
+	slices.SortFunc(items, func(a, b offerItem) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	var pages []*offerRequest
-	for del, items := range byKey {
-		slices.SortFunc(items, func(a, b offerItem) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-		for page := range slices.Chunk(items, MaxIDs) {
-			pages = append(pages, &offerRequest{Inbox: key, Delete: del, Items: page})
-		}
+	for page := range slices.Chunk(items, MaxIDs) {
+		pages = append(pages, &offerRequest{Inbox: key, Items: page})
 	}
-	slices.SortFunc(pages, func(a, b *offerRequest) int {
-		return cmp.Or(bytes.Compare(a.Delete[:], b.Delete[:]), bytes.Compare(a.Items[0].ID[:], b.Items[0].ID[:]))
-	})
+	if len(pages) > 0 {
+		pages[len(pages)-1].Last = true
+	}
 	return pages
 }
 
 // setCold notes whether this holder is among the nearest of an inbox.
-func (s *spool) setCold(key identity.Public, cold bool) {
+func (s *spool) setCold(key identity.Inbox, cold bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b := s.inboxes[key]; b != nil {
@@ -858,10 +853,10 @@ func (s *spool) setCold(key identity.Public, cold bool) {
 }
 
 // keys lists the inboxes of which there are messages.
-func (s *spool) keys() []identity.Public {
+func (s *spool) keys() []identity.Inbox {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var keys []identity.Public
+	var keys []identity.Inbox
 	for k, b := range s.inboxes {
 		if len(b.entries) > 0 {
 			keys = append(keys, k)

@@ -1,10 +1,10 @@
 // Package store keeps sealed mail for others and finds places for one's own.
 //
-// The sealed messages that wait for one inbox key are its drop. The ten live nodes nearest to the drop's key are
+// The sealed messages that wait for one inbox are its drop. The ten live nodes nearest to the drop's key are
 // its holders; each keeps what it can in a spool, and all of them keep each other complete (upkeep). The package
 // has both ends of the two protocols that this takes:
 //
-//   - [Holder] answers on [DropProtocol]: it takes messages, lists and hands them out to whoever proves the inbox
+//   - [Holder] answers on [DropProtocol]: it takes messages, lists and hands them out to whoever proves the fetch
 //     key, deletes them for whoever proves the delete key, and repairs copies with its neighbours;
 //   - [Client] puts messages into drops, delivers them directly, collects, deletes and watches;
 //   - [Receiver] answers on [DeliverProtocol], where a message comes to the recipient's own machine.
@@ -19,7 +19,7 @@
 //
 //	put     outer part                        → want, then the body → receipt; or receipt; or tombstone
 //	nonce                                     → 32 bytes that the proofs on this stream must contain
-//	list    up to 16 proofs of inbox keys     → ids and sizes, 1,000 at a time
+//	list    up to 16 proofs of fetch keys     → ids and sizes, 1,000 at a time
 //	get     a proof that names ids            → outer part and body of each
 //	watch   up to 16 proofs                   → a notice for each new message, as long as the stream lasts
 //	delete  a tombstone                       → how many messages it met
@@ -79,12 +79,12 @@ type Stream interface {
 }
 
 // DropKey is what the holders of an inbox are nearest to, as the argument of Nearest. The routing hashes it.
-func DropKey(inbox identity.Public) []byte {
+func DropKey(inbox identity.Inbox) []byte {
 	return append([]byte("peerpost drop"), inbox[:]...)
 }
 
 // distance is how far a node is from a drop, as a number that bytes.Compare orders.
-func distance(p peer.ID, inbox identity.Public) (d [32]byte) {
+func distance(p peer.ID, inbox identity.Inbox) (d [32]byte) {
 	a, b := sha256.Sum256([]byte(p)), sha256.Sum256(DropKey(inbox))
 	for i := range d {
 		d[i] = a[i] ^ b[i]

@@ -70,7 +70,7 @@ type upkeep struct {
 	visits chan struct{} // those under way
 
 	mu     sync.Mutex
-	turns  map[identity.Public]*turn
+	turns  map[identity.Inbox]*turn
 	rounds int // under way
 }
 
@@ -89,12 +89,12 @@ type turn struct {
 func newUpkeep(h *Holder) *upkeep {
 	return &upkeep{
 		h: h, pace: pace{perSecond: h.limits.UpkeepRate},
-		wake: make(chan struct{}, 1), visits: make(chan struct{}, upkeepVisits), turns: make(map[identity.Public]*turn),
+		wake: make(chan struct{}, 1), visits: make(chan struct{}, upkeepVisits), turns: make(map[identity.Inbox]*turn),
 	}
 }
 
 // added gives an inbox that has a new message its turn, if it has none.
-func (u *upkeep) added(inbox identity.Public) {
+func (u *upkeep) added(inbox identity.Inbox) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.turns[inbox] == nil {
@@ -105,7 +105,7 @@ func (u *upkeep) added(inbox identity.Public) {
 }
 
 // nudge brings the turn of an inbox forward, since another holder lacks something that is here.
-func (u *upkeep) nudge(inbox identity.Public) {
+func (u *upkeep) nudge(inbox identity.Inbox) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
@@ -200,7 +200,7 @@ func (u *upkeep) change(now time.Time) {
 
 // job is the turn of one inbox.
 type job struct {
-	inbox identity.Public
+	inbox identity.Inbox
 	moved bool
 	ten   []peer.ID // of the last turn
 }
@@ -257,7 +257,7 @@ func (u *upkeep) done(batch []job) {
 // round finds the holders of each inbox and visits them, each once for all the inboxes.
 func (u *upkeep) round(ctx context.Context, batch []job) {
 	var mu sync.Mutex
-	visits := make(map[peer.ID][]identity.Public)
+	visits := make(map[peer.ID][]identity.Inbox)
 	var work sync.WaitGroup
 	for _, j := range batch {
 		work.Go(func() {
@@ -323,7 +323,7 @@ func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
 }
 
 // shunned gives an inbox another turn soon when another holder does not know yet that this node is near.
-func (u *upkeep) shunned(inbox identity.Public) {
+func (u *upkeep) shunned(inbox identity.Inbox) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	t := u.turns[inbox]
@@ -337,7 +337,7 @@ func (u *upkeep) shunned(inbox identity.Public) {
 }
 
 // again gives an inbox another turn soon, since this one came to nothing.
-func (u *upkeep) again(inbox identity.Public, moved bool) {
+func (u *upkeep) again(inbox identity.Inbox, moved bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if t := u.turns[inbox]; t != nil {
@@ -348,7 +348,7 @@ func (u *upkeep) again(inbox identity.Public, moved bool) {
 }
 
 // visit compares inboxes with one other holder and brings it what it lacks.
-func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Public) (err error) {
+func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Inbox) (err error) {
 	h := u.h
 	c, err := h.out.dial(ctx, p, DropProtocol)
 	if err != nil {
@@ -385,11 +385,9 @@ func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Public
 }
 
 // exchange offers all messages of an inbox, takes the tombstones that come back and pushes what is lacking.
-func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) error {
+func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox) error {
 	h := u.h
-	pages := h.spool.offers(inbox)
-	for i, page := range pages {
-		page.Last = i == len(pages)-1
+	for _, page := range h.spool.offers(inbox) {
 		var a offerAnswer
 		if err := c.ask(&request{Offer: page}, &a, AnswerTime); err != nil {
 			return err
@@ -399,7 +397,7 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) e
 			if err != nil {
 				return err
 			}
-			if t.Inbox != inbox || t.Delete != page.Delete {
+			if t.Inbox() != inbox {
 				return errors.New("tombstone is for another inbox")
 			}
 			if err := h.learn(ctx, t, blob); err != nil {
@@ -423,7 +421,7 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Public) e
 
 // push brings one message to another holder, within the byte budget. What the other
 // does not want is none of its errors.
-func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Public, id sealed.ID, expected bool) error {
+func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Inbox, id sealed.ID, expected bool) error {
 	h := u.h
 	m, err := h.spool.open(inbox, id)
 	if errors.Is(err, errMissing) {
@@ -499,7 +497,7 @@ func (u *upkeep) afford(ctx context.Context, n int) error {
 }
 
 // doubt reads a message again of which another holder said that its body is wrong, and forgets it if so.
-func (u *upkeep) doubt(inbox identity.Public, id sealed.ID, o *sealed.Outer) {
+func (u *upkeep) doubt(inbox identity.Inbox, id sealed.ID, o *sealed.Outer) {
 	m, err := u.h.spool.open(inbox, id)
 	if err != nil {
 		return
@@ -513,7 +511,7 @@ func (u *upkeep) doubt(inbox identity.Public, id sealed.ID, o *sealed.Outer) {
 
 // rescue puts messages of a drop that is far from here by now to the nodes that are nearest, as a sender would. It
 // happens when all neighbours of a drop have gone at once, and once for the same messages.
-func (u *upkeep) rescue(ctx context.Context, inbox identity.Public, peers []peer.ID) {
+func (u *upkeep) rescue(ctx context.Context, inbox identity.Inbox, peers []peer.ID) {
 	d := u.h.spool.digest(inbox)
 	u.mu.Lock()
 	t := u.turns[inbox]
@@ -537,7 +535,7 @@ func (u *upkeep) rescue(ctx context.Context, inbox identity.Public, peers []peer
 	}
 }
 
-func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Public) (whole bool, err error) {
+func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Inbox) (whole bool, err error) {
 	c, err := u.h.out.dial(ctx, p, DropProtocol)
 	if err != nil {
 		return false, err
@@ -555,7 +553,7 @@ func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Public)
 // digest answers a comparison: for each inbox whether it is the same here.
 func (v *visit) digest(ctx context.Context, q *digestRequest) error {
 	var a digestAnswer
-	v.theirs = make(map[identity.Public]digest, len(q.Inboxes))
+	v.theirs = make(map[identity.Inbox]digest, len(q.Inboxes))
 	for _, d := range q.Inboxes {
 		near, err := v.isNear(ctx, d.Inbox)
 		if err != nil {

@@ -42,13 +42,13 @@ func TestTombstonesArePassedOn(t *testing.T) {
 		_, sender := outsider(t, net)
 		_, owner := outsider(t, net)
 		in := storetest.NewInbox(t)
-		near := by(holders, net.Nearest(store.DropKey(in.Public()), 10))
+		near := by(holders, net.Nearest(store.DropKey(in.Name()), 10))
 		deleted, kept := in.Message(body), in.Message(body)
 		put(t, sender, deleted)
 		put(t, sender, kept)
 		away := near[3]
 		away.stop()
-		if _, err := owner.Delete(t.Context(), in.Public(), in.Tombstone(deleted)); err != nil {
+		if _, err := owner.Delete(t.Context(), in.Tombstone(deleted)); err != nil {
 			t.Fatal(err)
 		}
 		// One that gets the tombstone while it has nothing, and one that gets the message after that.
@@ -93,7 +93,7 @@ func TestTombstoneReachesWhoIsOnlyVisited(t *testing.T) {
 		}
 		_, owner := outsider(t, net)
 		late.Down()
-		if _, err := owner.Delete(t.Context(), in.Public(), in.Tombstone(m)); err != nil {
+		if _, err := owner.Delete(t.Context(), in.Tombstone(m)); err != nil {
 			t.Fatal(err)
 		}
 		late.Up()
@@ -172,7 +172,7 @@ func TestColdCopies(t *testing.T) {
 		put(t, sender, m)
 		all := append(slices.Clone(old), cluster(t, net, 15, noStamps)...)
 		time.Sleep(time.Hour)
-		near := by(all, net.Nearest(store.DropKey(in.Public()), 10))
+		near := by(all, net.Nearest(store.DropKey(in.Name()), 10))
 		if n := copies(near, m); n != 10 {
 			t.Fatalf("%d copies among the nearest", n)
 		}
@@ -195,7 +195,7 @@ func TestRescueFromAfar(t *testing.T) {
 		first := newMachine(t, net, noStamps)
 		others := cluster(t, net, 40, noStamps)
 		in := storetest.NewInbox(t)
-		for slices.Index(net.Nearest(store.DropKey(in.Public()), 41), first.ID) < 25 {
+		for slices.Index(net.Nearest(store.DropKey(in.Name()), 41), first.ID) < 25 {
 			in = storetest.NewInbox(t)
 		}
 		for _, m := range others {
@@ -265,7 +265,7 @@ func TestPutResults(t *testing.T) {
 		keeper := cluster(t, net, 1, noStamps)[0]
 		_, sender := outsider(t, net)
 		in := storetest.NewInbox(t)
-		near := by(append(slices.Clone(holders), keeper), net.Nearest(store.DropKey(in.Public()), 12))
+		near := by(append(slices.Clone(holders), keeper), net.Nearest(store.DropKey(in.Name()), 12))
 		far := slices.DeleteFunc(slices.Clone(holders), func(m *machine) bool { return slices.Contains(near, m) })
 
 		// All answer: the two that were asked besides do not count, the keeper does.

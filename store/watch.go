@@ -21,14 +21,14 @@ const watchSilence = 2*WatchBeat + AnswerTime
 
 // Watch has a holder tell of new messages as they come, until the stream ends, which is always an error, or ctx does.
 // notice is called for one notice at a time. What the holder had before is not told: begin to watch, then collect.
-func (c *Client) Watch(ctx context.Context, holder peer.ID, keys []FetchKey, notice func(identity.Public, []sealed.ID)) error {
+func (c *Client) Watch(ctx context.Context, holder peer.ID, keys []FetchKey, notice func(identity.Inbox, []sealed.ID)) error {
 	if len(keys) == 0 {
 		return errors.New("watch: no inboxes")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
-	one := func(in identity.Public, ids []sealed.ID) {
+	one := func(in identity.Inbox, ids []sealed.ID) {
 		mu.Lock()
 		defer mu.Unlock()
 		notice(in, ids)
@@ -47,7 +47,7 @@ func (c *Client) Watch(ctx context.Context, holder peer.ID, keys []FetchKey, not
 	return fmt.Errorf("watch: %w", err)
 }
 
-func (c *Client) watch(ctx context.Context, holder peer.ID, keys []FetchKey, notice func(identity.Public, []sealed.ID)) error {
+func (c *Client) watch(ctx context.Context, holder peer.ID, keys []FetchKey, notice func(identity.Inbox, []sealed.ID)) error {
 	if holder == c.cfg.Self && c.cfg.Local != nil {
 		return c.cfg.Local.watchLocal(ctx, keys, notice)
 	}
@@ -61,7 +61,7 @@ func (c *Client) watch(ctx context.Context, holder peer.ID, keys []FetchKey, not
 		return err
 	}
 	q := &watchRequest{}
-	mine := make(map[identity.Public]bool)
+	mine := make(map[identity.Inbox]bool)
 	for _, k := range keys {
 		q.Proofs = append(q.Proofs, p.prove(identity.OpWatch, k, nil))
 		mine[k.Inbox] = true
@@ -69,10 +69,10 @@ func (c *Client) watch(ctx context.Context, holder peer.ID, keys []FetchKey, not
 	var n watchNotice
 	for err = conn.ask(&request{Watch: q}, &n, PeerTime); err == nil; err = conn.read(&n, watchSilence) {
 		if len(n.IDs) > 0 {
-			if len(n.Inbox) == 0 || !mine[identity.Public(n.Inbox)] {
+			if len(n.Inbox) == 0 || !mine[identity.Inbox(n.Inbox)] {
 				return errors.New("notice is of another inbox")
 			}
-			notice(identity.Public(n.Inbox), n.IDs)
+			notice(identity.Inbox(n.Inbox), n.IDs)
 		}
 		n = watchNotice{}
 	}
@@ -87,13 +87,13 @@ type watcher struct {
 	ready chan struct{}
 
 	mu    sync.Mutex
-	news  map[identity.Public][]sealed.ID
+	news  map[identity.Inbox][]sealed.ID
 	count int
 }
 
 // tell notes a new message. Beyond MaxIDs that were not passed on yet it is lost to the watcher, who collects from
 // time to time anyway.
-func (w *watcher) tell(inbox identity.Public, id sealed.ID) {
+func (w *watcher) tell(inbox identity.Inbox, id sealed.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.count >= MaxIDs {
@@ -107,17 +107,17 @@ func (w *watcher) tell(inbox identity.Public, id sealed.ID) {
 	}
 }
 
-func (w *watcher) take() map[identity.Public][]sealed.ID {
+func (w *watcher) take() map[identity.Inbox][]sealed.ID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	news := w.news
-	w.news, w.count = make(map[identity.Public][]sealed.ID), 0
+	w.news, w.count = make(map[identity.Inbox][]sealed.ID), 0
 	return news
 }
 
 // watchInboxes begins to tell a watcher of new messages; end stops that.
-func (h *Holder) watchInboxes(inboxes []identity.Public) (w *watcher, end func()) {
-	w = &watcher{news: make(map[identity.Public][]sealed.ID), ready: make(chan struct{}, 1)}
+func (h *Holder) watchInboxes(inboxes []identity.Inbox) (w *watcher, end func()) {
+	w = &watcher{news: make(map[identity.Inbox][]sealed.ID), ready: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, in := range inboxes {
@@ -137,7 +137,7 @@ func (h *Holder) watchInboxes(inboxes []identity.Public) (w *watcher, end func()
 	}
 }
 
-func (h *Holder) notify(inbox identity.Public, id sealed.ID) {
+func (h *Holder) notify(inbox identity.Inbox, id sealed.ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.watchers[inbox] {
@@ -146,8 +146,8 @@ func (h *Holder) notify(inbox identity.Public, id sealed.ID) {
 }
 
 // watchLocal watches this node's own holder, until ctx ends.
-func (h *Holder) watchLocal(ctx context.Context, keys []FetchKey, notice func(identity.Public, []sealed.ID)) error {
-	var inboxes []identity.Public
+func (h *Holder) watchLocal(ctx context.Context, keys []FetchKey, notice func(identity.Inbox, []sealed.ID)) error {
+	var inboxes []identity.Inbox
 	for _, k := range keys {
 		inboxes = append(inboxes, k.Inbox)
 	}
@@ -171,13 +171,13 @@ var errUnwatched = errors.New("watch ended")
 // watch turns the stream into one that only tells of new messages.
 func (v *visit) watch(ctx context.Context, q *watchRequest) error {
 	h, x := v.holder, v.session
-	var inboxes []identity.Public
+	var inboxes []identity.Inbox
 	for _, p := range q.Proofs {
 		access, err := v.access(p, identity.OpWatch)
 		if err != nil {
 			return err
 		}
-		inboxes = append(inboxes, access.Inbox)
+		inboxes = append(inboxes, access.Inbox())
 	}
 	leave, refusal := h.watches.enter(ctx, x.remote)
 	if refusal != nil {

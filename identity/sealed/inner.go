@@ -30,7 +30,7 @@ type Inner struct {
 	Roster       []byte          `cbor:"4,keyasint"` // by Seal: signed by From, names Device
 	To           identity.Root   `cbor:"5,keyasint"`
 	SealingHash  [32]byte        `cbor:"6,keyasint"`            // by Seal: SHA-256 of the sealing key used
-	Inbox        identity.Public `cbor:"7,keyasint"`            // by Seal: as in the outer part
+	Inbox        identity.Inbox  `cbor:"7,keyasint"`            // by Seal: as in the outer part
 	Epoch        identity.Epoch  `cbor:"8,keyasint"`            // by Seal: as in the outer part
 	MessageID    [16]byte        `cbor:"9,keyasint"`            // random; stays when the message is sealed again
 	Time         int64           `cbor:"10,keyasint"`           // Unix seconds

@@ -77,7 +77,6 @@ func Seal(kr *identity.Keyring, in *Inner, to identity.KeySet, e identity.Epoch)
 			Version: outerVersion,
 			Suite:   suite,
 			Inbox:   in.Inbox,
-			Delete:  to.Delete,
 			Epoch:   e,
 			Expiry:  in.Expiry,
 			Hash:    sha256.Sum256(body),
@@ -136,8 +135,8 @@ func OpenAt(kr *identity.Keyring, m *Message, now time.Time) (*Inner, error) {
 		return nil, fmt.Errorf("%w: %s, epoch %d", ErrNoKey, o.Inbox, o.Epoch)
 	}
 	keys := secrets.Public()
-	if o.Epoch != epoch || o.Delete != keys.Delete {
-		return nil, fmt.Errorf("%w: the outer part names another epoch or delete key than the inbox has", ErrBinding)
+	if o.Epoch != epoch {
+		return nil, fmt.Errorf("%w: the outer part names another epoch than the inbox has", ErrBinding)
 	}
 	plain, err := decrypt(secrets.Sealing(), m.Body)
 	if err != nil {

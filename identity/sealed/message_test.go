@@ -248,10 +248,10 @@ func TestOpenAfterKeysChanged(t *testing.T) {
 }
 
 func TestDeletedBy(t *testing.T) {
-	o := fixedOuter()
-	o.Delete = account(t, "bob").Fallbacks()[0].Public().Delete
+	keys, o := account(t, "bob").Fallbacks()[0].Public(), fixedOuter()
+	o.Inbox = keys.Inbox()
 	tombstone := func() *identity.Tombstone {
-		return &identity.Tombstone{Delete: o.Delete, Inbox: o.Inbox, Items: []identity.TombstoneItem{
+		return &identity.Tombstone{Delete: keys.Delete, Fetch: keys.Fetch, Items: []identity.TombstoneItem{
 			{ID: fixed("another"), Expiry: o.Expiry}, {ID: o.ID(), Expiry: o.Expiry},
 		}}
 	}
@@ -260,7 +260,8 @@ func TestDeletedBy(t *testing.T) {
 	}
 	for name, change := range map[string]func(s *identity.Tombstone){
 		"another delete key": func(s *identity.Tombstone) { s.Delete[0] ^= 1 },
-		"another inbox":      func(s *identity.Tombstone) { s.Inbox[0] ^= 1 },
+		"another fetch key":  func(s *identity.Tombstone) { s.Fetch[0] ^= 1 },
+		"keys changed over":  func(s *identity.Tombstone) { s.Fetch, s.Delete = s.Delete, s.Fetch },
 		"another message":    func(s *identity.Tombstone) { s.Items[1].ID[0] ^= 1 },
 		"another expiry":     func(s *identity.Tombstone) { s.Items[1].Expiry++ },
 	} {

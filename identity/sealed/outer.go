@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// MaxOuter is the size of an outer part in bytes; one has about 130.
+	// MaxOuter is the size of an outer part in bytes; one has about 100.
 	MaxOuter = 512
 	// MaxMessage is the size of the largest RFC 5322 message in bytes.
 	MaxMessage = 40 << 20
@@ -34,15 +34,14 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Outer is what holders see of a message.
 type Outer struct {
-	Version uint8           `cbor:"1,keyasint"`
-	Suite   uint8           `cbor:"2,keyasint"`
-	Inbox   identity.Public `cbor:"3,keyasint"` // under which it waits
-	Delete  identity.Public `cbor:"4,keyasint"` // whose private half may delete it
-	Epoch   identity.Epoch  `cbor:"5,keyasint"` // identity.FallbackEpoch: sealed to the fallback set
-	Expiry  identity.Day    `cbor:"6,keyasint"` // the last day on which it is kept
-	Hash    [32]byte        `cbor:"7,keyasint"` // SHA-256 of the body
-	Size    uint64          `cbor:"8,keyasint"` // of the body in bytes
-	Stamp   *Stamp          `cbor:"9,keyasint,omitempty"`
+	Version uint8          `cbor:"1,keyasint"`
+	Suite   uint8          `cbor:"2,keyasint"`
+	Inbox   identity.Inbox `cbor:"3,keyasint"` // under which it waits
+	Epoch   identity.Epoch `cbor:"4,keyasint"` // identity.FallbackEpoch: sealed to the fallback set
+	Expiry  identity.Day   `cbor:"5,keyasint"` // the last day on which it is kept
+	Hash    [32]byte       `cbor:"6,keyasint"` // SHA-256 of the body
+	Size    uint64         `cbor:"7,keyasint"` // of the body in bytes
+	Stamp   *Stamp         `cbor:"8,keyasint,omitempty"`
 }
 
 // ID is SHA-256("peerpost message" ‖ encoding of the outer part without its stamp).
@@ -108,10 +107,9 @@ func (o *Outer) Check(now time.Time) error {
 	return nil
 }
 
-// DeletedBy tells whether the tombstone deletes this message: same inbox, same delete key, and its id and expiry in
-// the list.
+// DeletedBy tells whether the tombstone deletes this message: same inbox, and its id and expiry in the list.
 func (o *Outer) DeletedBy(t *identity.Tombstone) bool {
-	if t.Inbox != o.Inbox || t.Delete != o.Delete {
+	if t.Inbox() != o.Inbox {
 		return false
 	}
 	id := o.ID()

@@ -194,7 +194,7 @@ func runStamp(t *testing.T, v vector.Vector) error {
 
 func fixedOuter() Outer {
 	return Outer{
-		Version: 1, Suite: 1, Inbox: fixed("inbox"), Delete: fixed("delete"), Epoch: identity.EpochAt(fixedTime),
+		Version: 1, Suite: 1, Inbox: fixed("inbox"), Epoch: identity.EpochAt(fixedTime),
 		Expiry: identity.DayAt(fixedTime) + 30, Hash: fixed("body"), Size: MinBody,
 	}
 }
@@ -233,9 +233,9 @@ func makeOuters(t *testing.T, add func(vector.Vector)) {
 	raw("cut-short", "a byte is missing", b[:len(b)-1])
 	raw("long-key", "an integer in a longer form than it needs", slices.Concat(b[:1], []byte{0x18, 1}, b[2:]))
 	raw("duplicate", "a key twice", slices.Concat([]byte{b[0] + 1}, b[1:3], b[1:]))
-	raw("unknown", "a key that is not known", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{10, 0}))
-	raw("null-stamp", "a stamp that is null instead of absent", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{9, 0xf6}))
-	raw("too-large", "more than 512 bytes", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{10, 0x59, 2, 0}, make([]byte, 512)))
+	raw("unknown", "a key that is not known", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{9, 0}))
+	raw("null-stamp", "a stamp that is null instead of absent", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{8, 0xf6}))
+	raw("too-large", "more than 512 bytes", slices.Concat([]byte{b[0] + 1}, b[1:], []byte{9, 0x59, 2, 0}, make([]byte, 512)))
 }
 
 func fixedOuterBytes() []byte {
@@ -375,7 +375,7 @@ func (p *plan) make(t testing.TB) *Message {
 	}
 	step(&body, p.body)
 	o := Outer{
-		Version: 1, Suite: 1, Inbox: keys.Inbox(), Delete: keys.Delete, Epoch: p.epoch, Expiry: identity.DayAt(fixedTime) + 30,
+		Version: 1, Suite: 1, Inbox: keys.Inbox(), Epoch: p.epoch, Expiry: identity.DayAt(fixedTime) + 30,
 		Hash: sha256.Sum256(body), Size: uint64(len(body)),
 	}
 	if p.outer != nil {
@@ -687,6 +687,10 @@ func makeSealed(t *testing.T, add func(vector.Vector)) {
 	fail("other-person", "forged", "in the name of another person", func(p *plan) { p.inner = func(in *Inner) { in.From = carol.Root() } })
 	// For whom it is.
 	fail("no-key", "no key", "to an inbox of somebody else", func(p *plan) { p.outer = func(o *Outer) { o.Inbox = secretsOf(carol, epoch).Inbox() } })
+	fail("foreign-delete", "no key", "to the inbox of the recipient's fetch key and another delete key", func(p *plan) {
+		keys := p.secrets.Public()
+		p.outer = func(o *Outer) { o.Inbox = identity.InboxOf(keys.Fetch, secretsOf(bob, epoch+1).Public().Delete) }
+	})
 	fail("to", "other place", "addressed to somebody else", func(p *plan) { p.inner = func(in *Inner) { in.To = carol.Root() } })
 	fail("sealing-key", "other place", "signed for another sealing key", func(p *plan) {
 		p.inner = func(in *Inner) { in.SealingHash = secretsOf(bob, epoch+1).Public().SealingHash() }
@@ -701,9 +705,6 @@ func makeSealed(t *testing.T, add func(vector.Vector)) {
 		p.inner = func(in *Inner) { in.Epoch++ }
 		p.outer = func(o *Outer) { o.Epoch++ }
 	})
-	fail("outer-delete", "other place", "a delete key that the inbox has not", func(p *plan) {
-		p.outer = func(o *Outer) { o.Delete = secretsOf(bob, epoch+1).Public().Delete }
-	})
 	fail("outer-hash", "malformed", "the hash is of another body", func(p *plan) { p.outer = func(o *Outer) { o.Hash[0] ^= 1 } })
 	fail("outer-size", "malformed", "the size is of another body", func(p *plan) { p.outer = func(o *Outer) { o.Size++ } })
 	fail("outer-suite", "malformed", "suite 2", func(p *plan) { p.outer = func(o *Outer) { o.Suite = 2 } })
@@ -711,7 +712,7 @@ func makeSealed(t *testing.T, add func(vector.Vector)) {
 	fail("resealed", "other place", "sealed again by its recipient to a third person", func(p *plan) {
 		third := secretsOf(carol, epoch)
 		p.recipient, p.encrypt = carol, ageTo(third.Sealing().Recipient())
-		p.outer = func(o *Outer) { o.Inbox, o.Delete = third.Inbox(), third.Public().Delete }
+		p.outer = func(o *Outer) { o.Inbox = third.Inbox() }
 	})
 }
 

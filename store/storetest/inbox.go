@@ -30,11 +30,13 @@ func NewInbox(t testing.TB) *Inbox {
 	return &Inbox{Fetch: fetch, Delete: del}
 }
 
-// Public is the key under which its mail waits.
-func (in *Inbox) Public() identity.Public { return public(in.Fetch) }
+// Name is what its mail waits under.
+func (in *Inbox) Name() identity.Inbox { return identity.InboxOf(public(in.Fetch), public(in.Delete)) }
 
 // Key is what its owner collects with.
-func (in *Inbox) Key() store.FetchKey { return store.FetchKey{Inbox: in.Public(), Key: in.Fetch} }
+func (in *Inbox) Key() store.FetchKey {
+	return store.FetchKey{Inbox: in.Name(), Key: in.Fetch, Delete: public(in.Delete)}
+}
 
 // Message makes a message with a body of that many bytes that expires in 30 days. It has a stamp that is worth
 // nothing, so that nobody makes a better one unasked.
@@ -48,8 +50,7 @@ func (in *Inbox) MessageFor(size int, expiry identity.Day) *sealed.Message {
 	rand.Read(body)
 	return &sealed.Message{
 		Outer: sealed.Outer{
-			Version: 1, Suite: 1, Inbox: in.Public(), Delete: public(in.Delete),
-			Epoch: identity.EpochAt(time.Now()), Expiry: expiry,
+			Version: 1, Suite: 1, Inbox: in.Name(), Epoch: identity.EpochAt(time.Now()), Expiry: expiry,
 			Hash: sha256.Sum256(body), Size: uint64(size), Stamp: &sealed.Stamp{},
 		},
 		Body: body,
@@ -58,7 +59,7 @@ func (in *Inbox) MessageFor(size int, expiry identity.Day) *sealed.Message {
 
 // Tombstone deletes messages of the inbox.
 func (in *Inbox) Tombstone(ms ...*sealed.Message) []byte {
-	t := identity.Tombstone{Delete: public(in.Delete), Inbox: in.Public(), Time: time.Now().Unix()}
+	t := identity.Tombstone{Fetch: public(in.Fetch), Time: time.Now().Unix()}
 	for _, m := range ms {
 		t.Items = append(t.Items, identity.TombstoneItem{ID: m.Outer.ID(), Expiry: m.Outer.Expiry})
 	}
