@@ -850,6 +850,64 @@ func TestOfferTombstones(t *testing.T) {
 	})
 }
 
+// All of an inbox is offered, in order, and the last page says that it is.
+func TestOfferPages(t *testing.T) {
+	h := holderT(t, Limits{})
+	k := newKeys(t)
+	if pages := h.spool.offers(k.inbox()); len(pages) != 0 {
+		t.Fatalf("%d pages of nothing", len(pages))
+	}
+	b := h.spool.box(k.inbox())
+	for i := range 2*MaxIDs + 1 {
+		b.entries[sealed.ID{byte(i), byte(i >> 8)}] = &entry{inbox: b, expiry: month()}
+	}
+	pages := h.spool.offers(k.inbox())
+	if len(pages) != 3 {
+		t.Fatalf("%d pages", len(pages))
+	}
+	var last sealed.ID
+	for i, page := range pages {
+		if page.Inbox != k.inbox() || len(page.Items) != min(MaxIDs, 2*MaxIDs+1-i*MaxIDs) || page.Last != (i == 2) {
+			t.Fatalf("page %d has %d items, last: %t", i, len(page.Items), page.Last)
+		}
+		for j, item := range page.Items {
+			if i+j > 0 && !less(last, item.ID) || item.Expiry != month() {
+				t.Fatalf("%v after %x", item, last)
+			}
+			last = item.ID
+		}
+	}
+}
+
+// Who answers an offer with the tombstone of another inbox is not listened to.
+func TestOfferAnswerOfAnotherInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k, other := newKeys(t), newKeys(t)
+		for _, in := range []keys{k, other} {
+			storeT(t, h.spool, in.letter(1, sealed.MinBody, month()), "peer")
+		}
+		for _, in := range []keys{other, {k.fetch, other.delete}, k} {
+			_, blob := in.tombstone(k.letter(1, sealed.MinBody, month()), other.letter(1, sealed.MinBody, month()))
+			var answer bytes.Buffer
+			if err := wire.WriteFrame(&answer, &offerAnswer{Tombstones: [][]byte{blob}}); err != nil {
+				t.Fatal(err)
+			}
+			c, err := (&dialer{transport: answering(answer.Bytes())}).dial(t.Context(), "near", DropProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine := in.inbox() == k.inbox()
+			if err := h.upkeep.exchange(t.Context(), c, k.inbox()); (err == nil) != mine {
+				t.Errorf("the owner's: %t, %v", mine, err)
+			}
+		}
+		if n, left := h.spool.digest(k.inbox()).Count, h.spool.digest(other.inbox()).Count; n != 0 || left != 1 {
+			t.Errorf("%d and %d messages are left", n, left)
+		}
+	})
+}
+
 // What a holder expects on one stream is bounded.
 func TestExpectedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
