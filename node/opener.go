@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +16,9 @@ import (
 	"github.com/peerpost/peerpost/mailbox"
 )
 
-// openers is how many messages are opened at once: they share the mailbox's
-// commits.
-const openers = 8
+// openers is how many messages are opened at once. Opening is work for the
+// processor, and more at once would only keep others waiting who ask for little.
+func openers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
 // maxHeading is how many bytes the fields that are put before a message may take.
 const maxHeading = 16 << 10
@@ -29,7 +30,7 @@ const retryOpen = 30 * time.Second
 func (a *account) openAll(ctx context.Context, o *open) {
 	var group sync.WaitGroup
 	defer group.Wait()
-	slots := make(chan struct{}, openers)
+	slots := make(chan struct{}, openers())
 	retry := time.NewTicker(retryOpen)
 	defer retry.Stop()
 	for {

@@ -289,7 +289,13 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if err := c.take(ctx, t, uint64(len(text))+4096); err != nil {
 		return nil, err
 	}
+	select { // half of the machine is left to whoever waits for an answer
+	case c.sealing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	m, err := a.Seal(in, keys, epoch)
+	<-c.sealing
 	if err != nil {
 		return nil, err
 	}

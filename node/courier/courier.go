@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -96,6 +97,7 @@ type Courier struct {
 	log     *slog.Logger
 	parcels *journal.Log
 	budget  *semaphore.Weighted
+	sealing chan struct{} // one place for each that may seal
 	wake    chan struct{}
 
 	mu       sync.Mutex
@@ -115,6 +117,7 @@ func New(cfg Config) (*Courier, error) {
 	c := &Courier{
 		net: cfg.Network, log: cfg.Log, parcels: log,
 		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
+		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
 	}
 	c.load(time.Now())
