@@ -60,6 +60,7 @@ type open struct {
 	keys     *identity.Keyring
 	box      *mailbox.Mailbox
 	receipts *receipts
+	unsaved  bool // keys were destroyed and are still on the disk; the collector's
 
 	mu      sync.Mutex
 	told    map[identity.Root]identity.Epoch   // who has had our record of which week

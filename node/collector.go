@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -69,11 +70,22 @@ func (a *account) collect(ctx context.Context) {
 }
 
 // round collects everything once. It reports whether enough holders answered.
+// An unlocked account looks a last time into the inboxes whose keys no message
+// can need any more, and then destroys those keys.
 func (a *account) round(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, collectTime)
 	defer cancel()
+	now := time.Now()
+	live := a.inboxes(now)
+	asked := maps.Clone(live)
+	o := a.opened()
+	if o != nil {
+		for _, in := range o.expired(now) {
+			asked[in.key.Inbox] = in
+		}
+	}
 	var keys []store.FetchKey
-	for _, k := range a.inboxes(time.Now()) {
+	for _, k := range asked {
 		keys = append(keys, k.key)
 	}
 	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
@@ -83,12 +95,52 @@ func (a *account) round(ctx context.Context) bool {
 	if report.Fetched > 0 {
 		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)
 	}
+	if o != nil {
+		a.destroyKeys(o, now, report)
+	}
 	for _, r := range report.Inboxes {
-		if !r.Complete() {
+		if _, ok := live[r.Inbox]; ok && !r.Complete() {
 			return false
 		}
 	}
 	return report.Holders > 1 // asking oneself alone is not asking
+}
+
+// expired lists the inboxes whose keys may be destroyed after a look into them.
+func (o *open) expired(now time.Time) []inbox {
+	var list []inbox
+	for _, in := range o.keys.Expired(now) {
+		if s, e, ok := o.keys.SecretsByInbox(in); ok {
+			key := store.FetchKey{Inbox: in, Key: s.Fetch, Delete: s.Public().Delete}
+			list = append(list, inbox{e, e == identity.FallbackEpoch, key})
+		}
+	}
+	return list
+}
+
+// destroyKeys destroys the keys that had expired when a round began and into
+// whose inboxes it had a whole look, unless a message that is not opened yet
+// names them. That others answered shows that our clock does not run ahead:
+// they take no proof that is dated a day from now.
+func (a *account) destroyKeys(o *open, began time.Time, report store.CollectReport) {
+	for _, in := range o.expired(began) {
+		i := slices.IndexFunc(report.Inboxes, func(r store.InboxReport) bool { return r.Inbox == in.key.Inbox })
+		if i < 0 || !report.Inboxes[i].Complete() || report.Inboxes[i].Answered < 2 || a.incoming.names(in.key.Inbox) {
+			continue
+		}
+		if o.keys.Destroy(in.key.Inbox) {
+			o.unsaved = true
+			a.log.Info("old keys destroyed", "epoch", in.epoch)
+		}
+	}
+	if !o.unsaved {
+		return
+	}
+	if err := a.save(o.keys); err != nil { // they are still on the disk; the next round tries again
+		a.log.Error("the destruction of old keys could not be made durable", "err", err)
+		return
+	}
+	o.unsaved = false
 }
 
 // neighboursChanged asks for a round when the last whole one was some time ago:

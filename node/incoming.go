@@ -117,6 +117,18 @@ func (in *incoming) waits(id sealed.ID) bool {
 	return pending
 }
 
+// names says whether a message for an inbox is here and not opened yet.
+func (in *incoming) names(inbox identity.Inbox) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, a := range in.pending {
+		if a.outer.Inbox == inbox {
+			return true
+		}
+	}
+	return false
+}
+
 // opened gives the outer of a message that was opened, and so may be deleted
 // at the holders.
 func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
