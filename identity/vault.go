@@ -33,6 +33,7 @@ var ErrStale = errors.New("keyring is no longer in use")
 //	account.cbor        in clear: root key, local part, date
 //	locked.cbor         in clear: what a locked node works with: fetch keys of the weeks around now, signed records
 //	sequence.cbor       in clear: the last record sequence given out
+//	keepers.cbor        in clear: the keepers that records name; there is none before one was chosen
 //	keyring.age         the Keyring, sealed to the account key
 //	passwords/NAME.age  the account key, under scrypt of one app password
 //
@@ -51,6 +52,7 @@ type Vault struct {
 	mu       sync.Mutex
 	locked   lockedPayload
 	sequence uint64
+	keepers  []Host
 	keyring  *Keyring            // while unlocked
 	accepted map[string]accepted // by password name
 	hashKey  [32]byte            // of the hashes in accepted; random for each Vault
@@ -128,6 +130,11 @@ func OpenVault(dir string, opts ...Option) (*Vault, error) {
 		return nil, err
 	}
 	v.sequence = s.Last
+	var k keepersPayload
+	if err := load(v.path(keepersFile), maxKeepersFile, &k); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	v.keepers = k.Keepers
 	return v, nil
 }
 

@@ -647,9 +647,10 @@ func FuzzVaultFiles(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add(encode(sequencePayload{vaultVersion, 7}))
+	f.Add(encode(keepersPayload{vaultVersion, []Host{{Peer: []byte("peer"), Addrs: [][]byte{[]byte("address")}}}}))
 	f.Add(encode(hostKeyFile{hostKeyVersion, fixed("host")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, p := range []payload{&accountPayload{}, &lockedPayload{}, &sequencePayload{}} {
+		for _, p := range []payload{&accountPayload{}, &lockedPayload{}, &sequencePayload{}, &keepersPayload{}} {
 			if parse(b, p) == nil && !bytes.Equal(encode(p), b) {
 				t.Fatalf("%x is not what %T encodes to", b, p)
 			}
