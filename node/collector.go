@@ -84,8 +84,10 @@ func (a *account) round(ctx context.Context) bool {
 			asked[in.key.Inbox] = in
 		}
 	}
+	keepers := a.network.met(a.vault.Keepers())
 	var keys []store.FetchKey
 	for _, k := range asked {
+		k.key.Keepers = keepers
 		keys = append(keys, k.key)
 	}
 	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
@@ -200,7 +202,9 @@ func (a *account) watch(ctx context.Context) {
 					mu.Lock()
 					delete(watched, p)
 					mu.Unlock()
-					wakeUp(ended)
+					if !a.hasKeeper(p) { // there is no other to take its place, and it may be off for long
+						wakeUp(ended)
+					}
 				}()
 				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
 					a.fetch(ctx, p, keys, inbox, ids)
@@ -236,9 +240,11 @@ func covers(have, want []store.FetchKey) bool {
 	return true
 }
 
-// toWatch chooses holders for the inboxes of this week and the next, and the fallback.
+// toWatch chooses holders for the inboxes of this week and the next, and the
+// fallback: some of the nearest, and the keepers.
 func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 	now := identity.EpochAt(time.Now())
+	keepers := a.network.met(a.vault.Keepers())
 	chosen := make(map[peer.ID][]store.FetchKey)
 	for _, k := range a.inboxes(time.Now()) {
 		if !k.fallback && (k.epoch+1 < now || k.epoch > now+1) {
@@ -246,14 +252,16 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 		}
 		near, err := a.network.near.Nearest(ctx, store.DropKey(k.key.Inbox), store.Copies)
 		if err != nil {
-			continue
+			near = nil
 		}
-		n := 0
+		near = slices.Clip(near[:min(len(near), watchers)])
+		for _, p := range keepers {
+			if !slices.Contains(near, p) {
+				near = append(near, p)
+			}
+		}
 		for _, p := range near {
 			chosen[p] = append(chosen[p], k.key)
-			if n++; n == watchers {
-				break
-			}
 		}
 	}
 	return chosen
@@ -327,7 +335,7 @@ func (a *account) delete(ctx context.Context, secrets *identity.Secrets, items [
 	tomb := identity.SignTombstone(secrets.Delete, identity.Tombstone{
 		Fetch: secrets.Public().Fetch, Time: time.Now().Unix(), Items: items,
 	})
-	if _, err := a.network.drop.Delete(ctx, tomb); err != nil && ctx.Err() == nil { // the next round lists them again
+	if _, err := a.network.drop.Delete(ctx, tomb, a.network.met(a.vault.Keepers())...); err != nil && ctx.Err() == nil { // the next round lists them again
 		a.log.Debug("deleting at the holders failed", "err", err)
 	}
 }

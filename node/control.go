@@ -108,12 +108,19 @@ func moment(t time.Time) *time.Time {
 }
 
 func (n controlled) Invite(_ context.Context, account string) (control.Invite, error) {
-	a, err := n.account(account)
-	if err != nil {
-		return control.Invite{}, err
+	address := ""
+	if !n.cfg.Holder || account != "" {
+		a, err := n.account(account)
+		if err != nil {
+			return control.Invite{}, err
+		}
+		address = a.address.String()
 	}
-	inv := n.host.Invite(a.address.String())
-	out := control.Invite{Link: inv.String(), Address: a.address.String()}
+	inv := n.host.Invite(address)
+	if address == "" && (len(inv.Peers) == 0 || inv.Peers[0].ID != n.host.ID()) { // it would name others only
+		return control.Invite{}, &control.Error{Code: control.CodeNotFound, Message: "this node has no address that others can reach", Hint: "start it with a --listen address"}
+	}
+	out := control.Invite{Link: inv.String(), Address: address}
 	for _, p := range inv.Peers {
 		for _, m := range p.Addrs {
 			out.Peers = append(out.Peers, m.String()+"/p2p/"+p.ID.String())

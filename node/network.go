@@ -95,21 +95,26 @@ func (n *network) Deliver(ctx context.Context, h identity.Host, m *sealed.Messag
 }
 
 func (n *network) Put(ctx context.Context, m *sealed.Message, keepers []identity.Host, progress func(store.PutState)) (store.PutResult, error) {
+	r, err := n.drop.Put(ctx, m, n.met(keepers), progress)
+	if _, ours := r.Receipts[n.self]; err == nil && ours && len(r.Receipts) == 1 && r.Tombstone == nil {
+		// being one's own holder is no replica: when this machine is off, nobody has it
+		return r, fmt.Errorf("no other node could be reached: %w", store.ErrNoHolders)
+	}
+	return r, err
+}
+
+// met makes some nodes known to the host, and gives their ids.
+func (n *network) met(hosts []identity.Host) []peer.ID {
 	var ids []peer.ID
-	for _, k := range keepers {
-		info, err := addrInfo(k)
+	for _, h := range hosts {
+		info, err := addrInfo(h)
 		if err != nil {
 			continue
 		}
 		n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.TempAddrTTL)
 		ids = append(ids, info.ID)
 	}
-	r, err := n.drop.Put(ctx, m, ids, progress)
-	if _, ours := r.Receipts[n.self]; err == nil && ours && len(r.Receipts) == 1 && r.Tombstone == nil {
-		// being one's own holder is no replica: when this machine is off, nobody has it
-		return r, fmt.Errorf("no other node could be reached: %w", store.ErrNoHolders)
-	}
-	return r, err
+	return ids
 }
 
 func (n *network) StampBits(size int64) int { return n.bits(size) }

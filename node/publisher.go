@@ -78,7 +78,7 @@ func (a *account) sign(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	return signAhead(a.vault, o.keys, identity.RecordParams{
-		Now: now, Sequence: seq, Hosts: []identity.Host{a.network.hostEntry()},
+		Now: now, Sequence: seq, Hosts: []identity.Host{a.network.hostEntry()}, Keepers: a.vault.Keepers(),
 		Policy: identity.Policy{MaxMessage: sealed.MaxMessage},
 	})
 }

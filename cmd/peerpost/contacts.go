@@ -16,7 +16,10 @@ func (m *Main) inviteCommand() *cobra.Command {
 		Short: "Print a link for somebody who is to write to you",
 		Long: `Print a link that carries the address and where this node can be reached. Who
 adds it with "peerpost contacts add", or starts with "peerpost up --bootstrap",
-needs nothing else to find the network.`,
+needs nothing else to find the network.
+
+A node that only holds mail for others has no address; its link is for
+"peerpost keeper add" of those whose mail it is to keep.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := m.dial(cmd.Context())

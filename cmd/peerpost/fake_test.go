@@ -96,6 +96,10 @@ func (f *fakeNode) Contacts(context.Context, string) ([]control.Contact, error) 
 	return []control.Contact{{Address: "bob@key", Name: evil, Added: fakeTime}}, f.err
 }
 
+func (f *fakeNode) Keepers(context.Context, string) ([]control.Keeper, error) {
+	return []control.Keeper{{Peer: "12D3Koo", Addrs: []string{"/dns4/" + evil + "/tcp/1"}}}, f.err
+}
+
 func (f *fakeNode) Send(_ context.Context, m control.Message) (control.Sent, error) {
 	if f.locked {
 		return control.Sent{}, control.ErrLocked

@@ -127,7 +127,7 @@ It makes an account the first time and prints what to enter in the mail client.`
 	root.PersistentFlags().StringVar(&m.home, "home", defaultHome(os.Getenv), "`directory` of everything the node keeps (PEERPOST_HOME)")
 	root.AddCommand(
 		m.upCommand(), m.initCommand(), m.accountCommand(), m.addressCommand(), m.passwordCommand(), m.restoreCommand(),
-		m.statusCommand(), m.outboxCommand(), m.inviteCommand(), m.contactsCommand(), m.sendCommand(), m.exportCommand(),
+		m.statusCommand(), m.outboxCommand(), m.inviteCommand(), m.contactsCommand(), m.keeperCommand(), m.sendCommand(), m.exportCommand(),
 		m.setupCommand(), m.stopCommand(), m.versionCommand(),
 		exitCodesTopic(), configTopic(),
 	)

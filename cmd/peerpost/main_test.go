@@ -60,7 +60,7 @@ func TestTerminalText(t *testing.T) {
 	nodes := &fakeNodes{node: fakeNode{}}
 	home := up(t, nodes)
 	for _, args := range [][]string{
-		{"outbox"}, {"outbox", "1f"}, {"outbox", "--json"}, {"contacts", "list"}, {"contacts", "list", "--json"}, {"status"}, {"setup"},
+		{"outbox"}, {"outbox", "1f"}, {"outbox", "--json"}, {"contacts", "list"}, {"contacts", "list", "--json"}, {"keeper", "list"}, {"keeper", "list", "--json"}, {"status"}, {"setup"},
 	} {
 		code, out, errs := command(t, nodes, home, "", args...)
 		if code != ExitOK {

@@ -120,6 +120,13 @@ func (m *Main) printUp(st control.Status) error {
 		}
 	} else {
 		fmt.Fprintf(m.Stdout, "This node has no account; it holds mail for others.\n")
+		if st.Holder && len(st.Addrs) > 0 {
+			fmt.Fprintf(m.Stdout, "\nTo have it keep your mail, enter one of these on your own node, the one by which\nthis machine can be reached from elsewhere; `peerpost invite` puts all in one link:\n\n")
+			for _, a := range st.Addrs {
+				fmt.Fprintf(m.Stdout, "  peerpost keeper add %s\n", line(a))
+			}
+			fmt.Fprintln(m.Stdout)
+		}
 	}
 	if st.HTTP != "" {
 		fmt.Fprintf(m.Stdout, "The state of the node: http://%s/\n", st.HTTP)

@@ -32,7 +32,8 @@ type Node interface {
 	Outbox(ctx context.Context, account, id string) ([]OutboxEntry, error)
 
 	// Invite makes the link that carries an account's address and the peers
-	// at which it can be reached.
+	// at which it can be reached; of a node that only holds mail for others one
+	// without an address.
 	Invite(ctx context.Context, account string) (Invite, error)
 
 	// Contacts lists the contacts of an account by name. CodeLocked when it is
@@ -44,6 +45,20 @@ type Node interface {
 	// when that cannot be had yet. A contact that exists gets the new name,
 	// if there is one. CodeInvalid for what is neither invite nor address.
 	AddContact(ctx context.Context, account string, c NewContact) (Contact, error)
+
+	// Keepers lists the keepers of an account, which works on a locked one as
+	// well.
+	Keepers(ctx context.Context, account string) ([]Keeper, error)
+
+	// AddKeeper adds a keeper by the invite of a node or a multiaddr with its
+	// peer id, and publishes it. It succeeds when the keeper cannot be reached
+	// yet; one that is there gets the new addresses. CodeLocked when the account
+	// is locked, CodeInvalid for what names no other node and for one too many.
+	AddKeeper(ctx context.Context, account, target string) (Keeper, error)
+
+	// RemoveKeeper removes the keeper with a peer id. CodeLocked when the account
+	// is locked, CodeNotFound when it is none of its keepers.
+	RemoveKeeper(ctx context.Context, account, peer string) error
 
 	// Send submits a message like a mail client would. When it returns, the
 	// message is on disk in the outbox. CodeLocked when the account is locked,
@@ -175,6 +190,18 @@ type Contact struct {
 	Name    string    `json:"name"`
 	Added   time.Time `json:"added"`
 	Known   bool      `json:"known"` // a valid identity record is at hand
+}
+
+// Keeper is a node that its owner chose to keep the mail of an account.
+type Keeper struct {
+	Peer      string   `json:"peer"`      // id
+	Addrs     []string `json:"addrs"`     // multiaddrs, without the peer id
+	Connected bool     `json:"connected"` // now
+}
+
+// NewKeeper is a keeper to be added.
+type NewKeeper struct {
+	Target string `json:"target"` // invite of a node, or a multiaddr with its peer id
 }
 
 // Message is a message to be sent.

@@ -176,6 +176,25 @@ func (c *Client) AddContact(ctx context.Context, account string, n NewContact) (
 	return added, err
 }
 
+// Keepers lists keepers.
+func (c *Client) Keepers(ctx context.Context, account string) (k []Keeper, err error) {
+	err = c.call(ctx, http.MethodGet, "keepers", of(account), nil, &k)
+	return k, err
+}
+
+// AddKeeper adds a keeper.
+func (c *Client) AddKeeper(ctx context.Context, account, target string) (added Keeper, err error) {
+	err = c.post(ctx, "keepers", of(account), NewKeeper{Target: target}, &added)
+	return added, err
+}
+
+// RemoveKeeper removes a keeper.
+func (c *Client) RemoveKeeper(ctx context.Context, account, peer string) error {
+	q := of(account)
+	q.Set("peer", peer)
+	return c.call(ctx, http.MethodDelete, "keepers", q, nil, &empty{})
+}
+
 // Send submits a message.
 func (c *Client) Send(ctx context.Context, m Message) (s Sent, err error) {
 	q := url.Values{"to": m.To}

@@ -67,6 +67,20 @@ func TestEveryRequest(t *testing.T) {
 	if len(contacts) != 1 || contacts[0] != contact || contact.Name != "Bob" {
 		t.Errorf("contacts: %+v", contacts)
 	}
+	keeper, err := c.AddKeeper(ctx, "ada", "a peer")
+	check("add a keeper", err)
+	keepers, err := c.Keepers(ctx, "ada")
+	check("keepers", err)
+	if len(keepers) != 1 || keepers[0].Peer != "a peer" || keepers[0].Addrs == nil || !keepers[0].Connected || keeper.Peer != "a peer" {
+		t.Errorf("keepers: %+v", keepers)
+	}
+	check("remove a keeper", c.RemoveKeeper(ctx, "ada", "a peer"))
+	if err := c.RemoveKeeper(ctx, "", "a peer"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("remove it again: %v", err)
+	}
+	if keepers, err = c.Keepers(ctx, ""); err != nil || keepers == nil || len(keepers) != 0 {
+		t.Errorf("no keepers: %#v, %v", keepers, err)
+	}
 	created, err := c.AddAccount(ctx, NewAccount{Name: "eve"})
 	check("add an account", err)
 	if created.Address != "eve@new.peerpost.alt" || created.Words == "" || created.Password == "" {

@@ -17,6 +17,7 @@ type fake struct {
 	mu        sync.Mutex
 	locked    bool
 	contacts  []Contact
+	keepers   []Keeper
 	passwords []Password
 	sent      []Message
 	messages  []ExportedMessage
@@ -96,6 +97,30 @@ func (f *fake) AddContact(_ context.Context, _ string, c NewContact) (Contact, e
 	added := Contact{Address: c.Target, Name: c.Name, Added: fakeTime}
 	f.contacts = append(f.contacts, added)
 	return added, nil
+}
+
+func (f *fake) Keepers(_ context.Context, account string) ([]Keeper, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.keepers), f.check(account)
+}
+
+func (f *fake) AddKeeper(_ context.Context, account, target string) (Keeper, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := Keeper{Peer: target, Connected: true}
+	f.keepers = append(f.keepers, k)
+	return k, f.check(account)
+}
+
+func (f *fake) RemoveKeeper(_ context.Context, account, peer string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.keepers)
+	if f.keepers = slices.DeleteFunc(f.keepers, func(k Keeper) bool { return k.Peer == peer }); len(f.keepers) == n {
+		return ErrNotFound
+	}
+	return f.check(account)
 }
 
 func (f *fake) Send(_ context.Context, m Message) (Sent, error) {

@@ -120,6 +120,9 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST /v1/invite", s.answer(s.invite))
 	mux.Handle("GET /v1/contacts", s.answer(s.contacts))
 	mux.Handle("POST /v1/contacts", s.answer(s.addContact))
+	mux.Handle("GET /v1/keepers", s.answer(s.keepers))
+	mux.Handle("POST /v1/keepers", s.answer(s.addKeeper))
+	mux.Handle("DELETE /v1/keepers", s.answer(s.removeKeeper))
 	mux.Handle("POST /v1/send", s.answer(s.send))
 	mux.Handle("POST /v1/accounts", s.answer(s.addAccount))
 	mux.Handle("GET /v1/passwords", s.answer(s.passwords))
@@ -205,6 +208,28 @@ func (s *Server) addContact(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return s.node.AddContact(ctx, account(r), c)
+}
+
+func (s *Server) keepers(ctx context.Context, r *http.Request) (any, error) {
+	k, err := s.node.Keepers(ctx, account(r))
+	for i := range k {
+		k[i].Addrs = list(k[i].Addrs)
+	}
+	return list(k), err
+}
+
+func (s *Server) addKeeper(ctx context.Context, r *http.Request) (any, error) {
+	var k NewKeeper
+	if err := decode(r, &k); err != nil {
+		return nil, err
+	}
+	added, err := s.node.AddKeeper(ctx, account(r), k.Target)
+	added.Addrs = list(added.Addrs)
+	return added, err
+}
+
+func (s *Server) removeKeeper(ctx context.Context, r *http.Request) (any, error) {
+	return empty{}, s.node.RemoveKeeper(ctx, account(r), r.FormValue("peer"))
 }
 
 func (s *Server) send(ctx context.Context, r *http.Request) (any, error) {
