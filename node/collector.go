@@ -158,7 +158,7 @@ func (a *account) neighboursChanged() {
 
 // take puts a collected message on the disk.
 func (a *account) take(ctx context.Context, m *sealed.Message, _ peer.ID) error {
-	return a.incoming.accept(ctx, m, true)
+	return a.incoming.accept(ctx, m, "")
 }
 
 // known says whether a message that a holder names is here already. One that

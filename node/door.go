@@ -23,25 +23,22 @@ func (d *door) Have(id sealed.ID, o sealed.Outer) bool {
 
 // Accept puts a message on the disk. Its sender is told that it is there, and
 // no more; whether it is filed or refused is said by a receipt.
-func (d *door) Accept(ctx context.Context, m *sealed.Message, _ peer.ID) error {
+func (d *door) Accept(ctx context.Context, m *sealed.Message, from peer.ID) error {
 	a := d.owner(m.Outer, time.Now())
 	if a == nil {
 		return errNotOurs
 	}
-	return a.incoming.accept(ctx, m, false)
+	return a.incoming.accept(ctx, m, from)
 }
 
 // Admit refuses before the body is sent what would be refused after it.
-func (d *door) Admit(o sealed.Outer) error {
+func (d *door) Admit(o sealed.Outer, from peer.ID) error {
 	if err := o.Check(time.Now()); err != nil {
 		return &store.Refusal{Code: store.CodeExpiry, Text: err.Error()}
 	}
 	a := d.owner(o, time.Now())
-	switch {
-	case a == nil:
+	if a == nil {
 		return errNotOurs
-	case a.incoming.full(o.Size):
-		return errFull
 	}
-	return nil
+	return a.incoming.admit(o.Size, from)
 }

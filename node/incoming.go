@@ -2,18 +2,24 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/wire"
+	"github.com/peerpost/peerpost/store"
 )
 
 // MaxIncoming is how many bytes of sealed mail a locked account takes in
-// before it says "later" to hosts and leaves mail with the holders.
+// before it says "later" to hosts and leaves mail with the holders. Of these,
+// one host that delivers may fill what it may of an inbox at a holder: an
+// eighth (store.PeerShare), and half of what the others left.
 const MaxIncoming = 4 << 30
 
 // maxSeen is how many ids of opened messages are remembered, so that they are
@@ -32,8 +38,9 @@ type incoming struct {
 	order   []sealed.ID                // to be opened
 	later   []sealed.ID                // could not be filed, to be tried again
 	seen    map[sealed.ID]sealed.Outer // opened: to be deleted wherever it is met
-	bytes   int64
-	took    int64 // messages ever taken
+	bytes   int64                      // of pending, and of what is being written
+	shares  map[peer.ID]int64          // of these, by who delivered them
+	took    int64                      // messages ever taken
 }
 
 // arrival is a sealed message in the journal.
@@ -44,6 +51,11 @@ type arrival struct {
 
 	collected bool // from holders, rather than straight from the sender
 	busy      bool
+
+	// from is who delivered it; "" of what was collected, or lay here before a
+	// restart. It is not written down: a thief of the disk would learn who
+	// writes to the owner.
+	from peer.ID
 }
 
 // arrivalHead is the heading of an arrival in the journal.
@@ -69,7 +81,7 @@ func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
 	}
 	in := &incoming{
 		log: j, ready: make(chan struct{}, 1),
-		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sealed.Outer),
+		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sealed.Outer), shares: make(map[peer.ID]int64),
 	}
 	for ref, head := range j.Records() {
 		a, err := parseArrival(ref, head)
@@ -83,16 +95,17 @@ func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
 			j.Free(ref)
 			continue
 		}
+		in.charge("", int64(a.outer.Size))
 		in.add(id, a)
 	}
 	return in, nil
 }
 
-// add notes an arrival. The mutex is held, or nobody else has in yet.
+// add notes an arrival that was charged for. The mutex is held, or nobody else
+// has in yet.
 func (in *incoming) add(id sealed.ID, a arrival) {
 	in.pending[id] = a
 	in.order = append(in.order, id)
-	in.bytes += int64(a.outer.Size)
 	in.took++
 	select {
 	case in.ready <- struct{}{}:
@@ -140,39 +153,92 @@ func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
 
 // accept puts a message on the disk. What waits here already is accepted again.
 // What was opened before and is brought once more by its sender is taken once
-// more: the sender missed the receipt, and gets it again.
-func (in *incoming) accept(ctx context.Context, m *sealed.Message, collected bool) error {
-	id := m.Outer.ID()
+// more: the sender missed the receipt, and gets it again. from is the host that
+// brings it, "" when it was collected from holders.
+func (in *incoming) accept(ctx context.Context, m *sealed.Message, from peer.ID) error {
+	id, size, collected := m.Outer.ID(), int64(m.Outer.Size), from == ""
 	if in.waits(id) || collected && in.has(id) {
 		return nil
 	}
-	if in.full(m.Outer.Size) {
-		return errFull
+	if err := in.reserve(size, from); err != nil {
+		return err
 	}
 	now := time.Now()
 	head, err := wire.Marshal(&arrivalHead{Outer: m.Outer.Marshal(), At: now.Unix(), Collected: collected})
 	if err != nil {
+		in.giveBack(size, from)
 		return err
 	}
 	ref, err := in.log.Append(ctx, head, m.Body)
 	if err != nil {
+		in.giveBack(size, from)
 		return err
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if _, twice := in.pending[id]; twice { // two streams brought it at once
+		in.charge(from, -size)
 		in.log.Free(ref)
 		return nil
 	}
-	in.add(id, arrival{ref: ref, outer: m.Outer, at: now, collected: collected})
+	in.add(id, arrival{ref: ref, outer: m.Outer, at: now, collected: collected, from: from})
 	return nil
 }
 
-// full says whether there is no room for a body of the size.
-func (in *incoming) full(size uint64) bool {
+// reserve makes room for a body from a host, "" for the holders.
+func (in *incoming) reserve(size int64, from peer.ID) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.bytes+int64(size) > MaxIncoming
+	if err := in.fits(size, from); err != nil {
+		return err
+	}
+	in.charge(from, size)
+	return nil
+}
+
+// giveBack undoes reserve.
+func (in *incoming) giveBack(size int64, from peer.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.charge(from, -size)
+}
+
+// charge counts bytes, also to the host that brought them. There are never more
+// hosts in shares than messages in pending or on their way into it. The mutex is
+// held, or nobody else has in yet.
+func (in *incoming) charge(from peer.ID, bytes int64) {
+	in.bytes += bytes
+	if from == "" {
+		return
+	}
+	if in.shares[from] += bytes; in.shares[from] == 0 {
+		delete(in.shares, from)
+	}
+}
+
+// admit says whether there is room for a body of the size from a host.
+func (in *incoming) admit(size uint64, from peer.ID) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.fits(int64(size), from)
+}
+
+// fits is admit with the mutex held.
+func (in *incoming) fits(size int64, from peer.ID) error {
+	if in.bytes+size > MaxIncoming {
+		return errFull
+	}
+	if from == "" {
+		return nil
+	}
+	own := in.shares[from]
+	if most := store.Share(MaxIncoming, in.bytes-own, store.PeerShare); own+size > most {
+		return &store.Refusal{
+			Code: store.CodePeerBytes,
+			Text: fmt.Sprintf("of the mail that waits for this account to be unlocked, one peer may deliver %d bytes", most),
+		}
+	}
+	return nil
 }
 
 // take gives the next message to be opened.
@@ -219,7 +285,7 @@ func (in *incoming) done(id sealed.ID) {
 		return
 	}
 	delete(in.pending, id)
-	in.bytes -= int64(a.outer.Size)
+	in.charge(a.from, -int64(a.outer.Size))
 	in.log.Free(a.ref)
 	in.remember(id, a.outer)
 }
@@ -246,7 +312,7 @@ func (in *incoming) forget(id sealed.ID) {
 	defer in.mu.Unlock()
 	if a, ok := in.pending[id]; ok {
 		delete(in.pending, id)
-		in.bytes -= int64(a.outer.Size)
+		in.charge(a.from, -int64(a.outer.Size))
 		in.log.Free(a.ref)
 	}
 }

@@ -67,7 +67,7 @@ func TestDestroyKeys(t *testing.T) {
 
 	m := someMessage(1)
 	m.Outer.Inbox = inbox
-	if err := a.incoming.accept(ctx, m, true); err != nil {
+	if err := a.incoming.accept(ctx, m, ""); err != nil {
 		t.Fatal(err)
 	}
 	id, _, _ := a.incoming.take()

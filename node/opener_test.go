@@ -45,7 +45,7 @@ func TestOpenLateAndFuture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := a.incoming.accept(ctx, m, false); err != nil {
+		if err := a.incoming.accept(ctx, m, "a host"); err != nil {
 			t.Fatal(err)
 		}
 		sid, arr, ok := a.incoming.take()

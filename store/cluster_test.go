@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -369,6 +370,44 @@ func TestDeliver(t *testing.T) {
 	})
 }
 
+// A peer that delivers more than its rate is told so, by the numbers; others deliver on, and so does it in a while.
+func TestDeliveryRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		host := net.Add(t, false)
+		_, busy := outsider(t, net)
+		_, other := outsider(t, net)
+		in := storetest.NewInbox(t)
+		a := &account{inbox: in.Name(), got: make(map[sealed.ID]bool)}
+		limits := store.Limits{DeliveryBurst: 5, DeliveriesPerMinute: 2}
+		r := store.NewReceiver(store.ReceiverConfig{HostKey: host.Key, Accept: a, Limits: limits})
+		host.Handle(store.DeliverProtocol, r.ServeDeliver)
+		deliver := func(c *store.Client) error {
+			_, err := c.Deliver(t.Context(), host.ID, in.Message(body))
+			return err
+		}
+		for range 5 {
+			if err := deliver(busy); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := deliver(busy)
+		if r := refusal(t, err); r.Code != store.CodeRate || r.Forever() || !strings.Contains(r.Text, "2 deliveries a minute") || !strings.Contains(r.Text, "5 at once") {
+			t.Fatalf("refusal %v", r)
+		}
+		if err := deliver(other); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(31 * time.Second)
+		if err := deliver(busy); err != nil {
+			t.Fatal(err)
+		}
+		if r := refusal(t, deliver(busy)); r.Code != store.CodeRate || a.accepted != 7 {
+			t.Fatalf("refusal %v after %d deliveries", r, a.accepted)
+		}
+	})
+}
+
 // account is an Acceptor.
 type account struct {
 	inbox    identity.Inbox
@@ -379,7 +418,7 @@ type account struct {
 
 func (a *account) Have(id sealed.ID, _ sealed.Outer) bool { return a.got[id] }
 
-func (a *account) Admit(o sealed.Outer) error {
+func (a *account) Admit(o sealed.Outer, _ peer.ID) error {
 	if o.Inbox != a.inbox {
 		return &store.Refusal{Code: store.CodeUnknownInbox, Text: "nobody here has this inbox"}
 	}

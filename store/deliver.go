@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -23,9 +24,9 @@ type Acceptor interface {
 }
 
 // An Admitter is an Acceptor that refuses what it would not accept before the body is sent: a message for an inbox
-// that nobody here has, or a large one. Admit returns nil or a *Refusal.
+// that nobody here has, a large one, or one for which there is no room. Admit returns nil or a *Refusal.
 type Admitter interface {
-	Admit(o sealed.Outer) error
+	Admit(o sealed.Outer, from peer.ID) error
 }
 
 // ReceiverConfig of a Receiver.
@@ -33,12 +34,14 @@ type ReceiverConfig struct {
 	HostKey *identity.HostKey // signs receipts
 	Accept  Acceptor
 	Log     *slog.Logger // nil means silence
-	Limits  Limits       // only StreamsPerPeer, Streams and BodyMemory matter here
+	Limits  Limits       // only those of streams, of deliveries and BodyMemory matter here
 }
 
 // Receiver answers on DeliverProtocol.
 type Receiver struct {
 	cfg    ReceiverConfig
+	limits Limits
+	rate   *rate
 	guests guests
 	memory memory
 }
@@ -50,7 +53,8 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	}
 	l := cfg.Limits.withDefaults()
 	return &Receiver{
-		cfg:    cfg,
+		cfg: cfg, limits: l,
+		rate:   newRate(l.DeliveryBurst, l.DeliveriesPerMinute),
 		guests: newGuests(l.StreamsPerPeer, l.Streams),
 		memory: memory{most: l.BodyMemory},
 	}
@@ -70,11 +74,14 @@ func (r *Receiver) ServeDeliver(ctx context.Context, s Stream, remote peer.ID) {
 			return refuse(CodeMalformed, "only messages are taken here")
 		}
 		return x.put(ctx, q.Put, r.cfg.HostKey, &r.memory, func(o *sealed.Outer, id sealed.ID) (verdict, error) {
+			if l := r.limits; !r.rate.take(remote, time.Now()) {
+				return verdict{}, refuse(CodeRate, "%d deliveries a minute are taken from one peer, and %d at once", l.DeliveriesPerMinute, l.DeliveryBurst)
+			}
 			if r.cfg.Accept.Have(id, *o) {
 				return verdict{have: true}, nil
 			}
 			if a, ok := r.cfg.Accept.(Admitter); ok {
-				if err := a.Admit(*o); err != nil {
+				if err := a.Admit(*o, remote); err != nil {
 					return verdict{}, r.explain(err)
 				}
 			}

@@ -22,6 +22,10 @@ const (
 	PutsPerMinute = 60
 	// PutBurst is how many it may make at once.
 	PutBurst = 1000
+	// DeliveriesPerMinute is how many messages one peer may offer straight to a machine's accounts in the long run.
+	DeliveriesPerMinute = 600
+	// DeliveryBurst is how many it may offer at once: it may be a friend with a full outbox, and no stamp is asked.
+	DeliveryBurst = 20_000
 	// TombstonesPerInbox is how many deleted messages of one inbox a holder remembers.
 	TombstonesPerInbox = 50_000
 	// UnseenPerPeer is how many messages that the holder never had one peer may have deleted.
@@ -86,6 +90,8 @@ type Limits struct {
 	PeerShare             int
 	PutsPerMinute         int
 	PutBurst              int
+	DeliveriesPerMinute   int
+	DeliveryBurst         int
 	TombstonesPerInbox    int
 	UnseenPerPeer         int
 	Unseen                int
@@ -106,6 +112,8 @@ func (l Limits) withDefaults() Limits {
 	or(&l.PeerShare, PeerShare)
 	or(&l.PutsPerMinute, PutsPerMinute)
 	or(&l.PutBurst, PutBurst)
+	or(&l.DeliveriesPerMinute, DeliveriesPerMinute)
+	or(&l.DeliveryBurst, DeliveryBurst)
 	or(&l.TombstonesPerInbox, TombstonesPerInbox)
 	or(&l.UnseenPerPeer, UnseenPerPeer)
 	or(&l.Unseen, Unseen)
@@ -126,9 +134,9 @@ func or[T comparable](field *T, value T) {
 	}
 }
 
-// share is how much of a limit one peer may use, when others use so much of it. Half of what they leave: so a friend
+// Share is how much of a limit one peer may use, when others use so much of it. Half of what they leave: so a friend
 // with many pictures gets through to an empty inbox, and nobody fills it up for the others.
-func share(limit, others int64, part int) int64 {
+func Share(limit, others int64, part int) int64 {
 	return max(limit/int64(part), (limit-others)/2)
 }
 
@@ -160,9 +168,9 @@ const (
 	CodeCapacity        Code = 6  // the holder's capacity, or its disk
 	CodeInboxBytes      Code = 7  // InboxBytes
 	CodeInboxMessages   Code = 8  // InboxMessages
-	CodePeerBytes       Code = 9  // PeerShare of InboxBytes
+	CodePeerBytes       Code = 9  // PeerShare of InboxBytes, or of what an account takes in before it is unlocked
 	CodePeerMessages    Code = 10 // PeerShare of InboxMessages
-	CodeRate            Code = 11 // PutsPerMinute and PutBurst
+	CodeRate            Code = 11 // PutsPerMinute and PutBurst, or DeliveriesPerMinute and DeliveryBurst
 	CodeStamp           Code = 12 // the stamp is missing or shows too little work; Bits says how much is asked
 	CodeExpiry          Code = 13 // for ever: expired, or expires too late
 	CodeHash            Code = 14 // the body is not the one of the outer part

@@ -242,6 +242,30 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// A friend who sends 300 messages a second for a minute gets all of them delivered. One who goes on does not.
+func TestDeliveriesOfAFriend(t *testing.T) {
+	r := NewReceiver(ReceiverConfig{}).rate
+	now := time.Unix(1e9, 0)
+	for i := range 300 * 60 {
+		if !r.take("friend", now.Add(time.Duration(i)*time.Second/300)) {
+			t.Fatalf("refused after %d", i)
+		}
+	}
+	count := func(p peer.ID, now time.Time) (n int) {
+		for r.take(p, now) {
+			n++
+		}
+		return n
+	}
+	now = now.Add(time.Hour)
+	if n := count("friend", now); n != DeliveryBurst {
+		t.Errorf("a burst of %d", n)
+	}
+	if n := count("friend", now.Add(time.Minute)); n != DeliveriesPerMinute {
+		t.Errorf("%d in a minute", n)
+	}
+}
+
 func TestUpkeepRate(t *testing.T) {
 	p := pace{perSecond: UpkeepRate}
 	now := time.Unix(1e9, 0)
@@ -444,6 +468,7 @@ func TestEveryLimitHasADefault(t *testing.T) {
 	}
 	if got, want := (Limits{}).withDefaults(), (Limits{
 		InboxBytes: 512 << 20, InboxMessages: 10_000, PeerShare: 8, PutsPerMinute: 60, PutBurst: 1000,
+		DeliveriesPerMinute: 600, DeliveryBurst: 20_000,
 		TombstonesPerInbox: 50_000, UnseenPerPeer: 10_000, Unseen: 100_000,
 		TombstoneBytesPerPeer: 4 << 20, Tombstones: 500_000,
 		StreamsPerPeer: 8, WatchesPerPeer: 8, Streams: 1024, BodyMemory: 128 << 20, UpkeepRate: 1 << 20,

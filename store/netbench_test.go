@@ -37,7 +37,7 @@ func BenchmarkDeliver(b *testing.B) {
 	host := net.Add(b, false)
 	_, sender := outsider(b, net)
 	in := storetest.NewInbox(b)
-	r := store.NewReceiver(store.ReceiverConfig{HostKey: host.Key, Accept: &account{inbox: in.Name(), got: make(map[sealed.ID]bool)}})
+	r := store.NewReceiver(store.ReceiverConfig{HostKey: host.Key, Accept: &account{inbox: in.Name(), got: make(map[sealed.ID]bool)}, Limits: store.Limits{DeliveryBurst: 1 << 20}})
 	host.Handle(store.DeliverProtocol, r.ServeDeliver)
 	for b.Loop() {
 		m := in.Message(body)

@@ -492,10 +492,10 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 		if u := b.from[r.from]; u != nil {
 			have, bytes = u.messages, u.bytes
 		}
-		if most := share(int64(l.InboxMessages), int64(b.messages-have), l.PeerShare); int64(have+1) > most {
+		if most := Share(int64(l.InboxMessages), int64(b.messages-have), l.PeerShare); int64(have+1) > most {
 			return nil, refuse(CodePeerMessages, "you have put %d messages into this inbox, and %d are kept from one peer", have, most)
 		}
-		if most := share(l.InboxBytes, b.bytes-bytes, l.PeerShare); bytes+r.cost > most {
+		if most := Share(l.InboxBytes, b.bytes-bytes, l.PeerShare); bytes+r.cost > most {
 			return nil, refuse(CodePeerBytes, "you have put %d bytes into this inbox, and %d are kept from one peer", bytes, most)
 		}
 	}
