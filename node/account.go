@@ -40,6 +40,7 @@ type account struct {
 	publishNow chan struct{} // asks the publisher for a new record
 
 	unlocking sync.Mutex // one unlock at a time
+	logins    logins
 
 	forks atomic.Int64 // alarms: persons with two records of one sequence
 
@@ -148,19 +149,21 @@ func (a *account) opened() *open {
 }
 
 // unlock checks an app password, and opens the account if it is not open yet.
-// Its errors are mail.ErrCredentials and those of the disk.
-func (a *account) unlock(ctx context.Context, password string) (*open, error) {
-	keys, _, err := a.vault.Unlock(password)
+// It returns the name of the password too. Its errors are mail.ErrCredentials
+// and those of the disk.
+func (a *account) unlock(ctx context.Context, password string) (*open, string, error) {
+	keys, name, err := a.vault.Unlock(password)
 	if errors.Is(err, identity.ErrPassword) {
-		return nil, mail.ErrCredentials
+		return nil, "", mail.ErrCredentials
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the keys: %w", err)
+		return nil, "", fmt.Errorf("open the keys: %w", err)
 	}
 	if o := a.opened(); o != nil {
-		return o, nil
+		return o, name, nil
 	}
-	return a.unlockWith(ctx, keys)
+	o, err := a.unlockWith(ctx, keys)
+	return o, name, err
 }
 
 func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open, error) {

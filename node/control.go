@@ -307,7 +307,7 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 		return control.CreatedAccount{}, err
 	}
 	// by the password, as every login after it: the vault knows one keyring only
-	if _, err := acc.unlock(ctx, cmp.Or(made.Password, opt.Password)); err != nil {
+	if _, _, err := acc.unlock(ctx, cmp.Or(made.Password, opt.Password)); err != nil {
 		return control.CreatedAccount{}, errors.Join(err, acc.close())
 	}
 	n.board(acc)
@@ -400,7 +400,7 @@ func (n controlled) RemovePassword(_ context.Context, account, name string) erro
 	if there, err := a.hasPassword(name); err == nil && !there {
 		return &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("there is no app password %q", name), Hint: "`peerpost password list` shows them"}
 	}
-	return passwordError(a.vault.RemovePassword(name))
+	return passwordError(a.removePassword(name))
 }
 
 func (n controlled) Unlock(ctx context.Context, account, password string) error {
@@ -408,6 +408,6 @@ func (n controlled) Unlock(ctx context.Context, account, password string) error 
 	if err != nil {
 		return err
 	}
-	_, err = a.unlock(ctx, password)
+	_, _, err = a.unlock(ctx, password)
 	return err
 }

@@ -147,7 +147,7 @@ func (n *Node) Control() control.Node { return controlled{n} }
 
 // Mailbox gives an account's mail to whoever has one of its app passwords.
 func (n *Node) Mailbox(ctx context.Context, user, password string) (*mailbox.Mailbox, error) {
-	_, o, err := n.login(ctx, user, password)
+	_, o, _, err := n.login(ctx, user, password)
 	if err != nil {
 		return nil, err
 	}

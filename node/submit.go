@@ -26,32 +26,38 @@ type (
 )
 
 func (n imapAccounts) Login(ctx context.Context, user, password string, _ net.Addr) (imap.Mailbox, error) {
-	_, o, err := n.login(ctx, user, password)
+	_, o, g, err := n.login(ctx, user, password)
 	if err != nil {
 		return nil, err
 	}
-	return o.box, nil
+	return struct {
+		*mailbox.Mailbox
+		grant
+	}{o.box, g}, nil
 }
 
 func (n submissionAccounts) Login(ctx context.Context, user, password string, _ net.Addr) (submission.Submitter, error) {
-	a, o, err := n.login(ctx, user, password)
+	a, o, g, err := n.login(ctx, user, password)
 	if err != nil {
 		return nil, err
 	}
-	return &submitter{a, o}, nil
+	return struct {
+		*submitter
+		grant
+	}{&submitter{a, o}, g}, nil
 }
 
 // login opens the account that the user name, an address, means.
-func (n *Node) login(ctx context.Context, user, password string) (*account, *open, error) {
+func (n *Node) login(ctx context.Context, user, password string) (*account, *open, grant, error) {
 	a, err := n.account(user)
 	if err != nil {
-		return nil, nil, mail.ErrCredentials
+		return nil, nil, grant{}, mail.ErrCredentials
 	}
-	o, err := a.unlock(ctx, password)
+	o, g, err := a.login(ctx, password)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, grant{}, err
 	}
-	return a, o, nil
+	return a, o, g, nil
 }
 
 // submitter takes mail from one user.

@@ -58,7 +58,9 @@ is made and printed this once, unless it was given.`,
 	remove := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove an app password",
-		Args:  cobra.ExactArgs(1),
+		Long: `Remove an app password. The mail clients that are logged in with it are cut off at
+once, and the others go on.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := m.dial(cmd.Context())
 			if err != nil {

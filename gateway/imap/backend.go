@@ -15,6 +15,7 @@ type Accounts interface {
 	// (wrong name or password), mail.ErrThrottled (too many tries: say so in
 	// words that do not contain "authentication") or anything else (try later).
 	// The first login after a start unlocks the account and may take a second.
+	// A Mailbox that is mail.Revocable may end the session.
 	Login(ctx context.Context, user, password string, remote net.Addr) (Mailbox, error)
 }
 

@@ -26,6 +26,10 @@ const (
 	storeTimeout   = 2 * time.Minute // changes of many messages at once
 )
 
+// revokeTime is how long a client may take to hear that its password was
+// removed, before it is cut off.
+const revokeTime = time.Second
+
 // maxName is the number of bytes of a user name or password that are looked at.
 const maxName = 1024
 
@@ -40,6 +44,7 @@ type session struct {
 	cancel context.CancelFunc
 
 	failures int           // wrong passwords on this connection
+	keep     func() bool   // keeps the password's end from ending a session that has ended
 	user     string        // key of the account, when logged in
 	limit    atomic.Uint32 // bytes of the largest message that may be uploaded
 
@@ -63,9 +68,12 @@ func (s *session) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.sel = nil
-	user := s.user
+	user, keep := s.user, s.keep
 	s.user = ""
 	s.mu.Unlock()
+	if keep != nil {
+		keep()
+	}
 	s.idle.Wait()
 	if user != "" {
 		s.server.exit(user)
@@ -111,6 +119,9 @@ func (s *session) Login(user, password string) error {
 	}
 	s.mu.Lock()
 	s.mailbox, s.user = mb, key
+	if r, ok := mb.(mail.Revocable); ok {
+		s.keep = context.AfterFunc(r.Granted(), s.revoke)
+	}
 	s.mu.Unlock()
 	s.limit.Store(uint32(min(mb.MaxMessage(), math.MaxUint32)))
 	s.conn.LoggedIn()
@@ -125,6 +136,15 @@ func (s *session) login(user, password string) (Mailbox, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, loginTimeout)
 	defer cancel()
 	return s.server.accounts.Login(ctx, user, password, s.remote)
+}
+
+// revoke ends the session of a password that was removed: what is being done for
+// it, also in IDLE, fails, and the client hears a BYE if it listens.
+func (s *session) revoke() {
+	s.log.Info("IMAP session ended with its app password")
+	s.cancel()
+	time.AfterFunc(revokeTime, func() { s.conn.Conn.Close() }) // Hangup may wait for a client that does not read
+	s.conn.Hangup("The app password was removed")
 }
 
 // failed counts a failed login, lets the client wait, and ends the connection

@@ -11,7 +11,8 @@ import (
 type Accounts interface {
 	// Login returns the outbox of a user. Its errors are mail.ErrCredentials,
 	// mail.ErrThrottled or anything else (try later). The first login after a
-	// start unlocks the account and may take a second.
+	// start unlocks the account and may take a second. A Submitter that is
+	// mail.Revocable may end the session.
 	Login(ctx context.Context, user, password string, remote net.Addr) (Submitter, error)
 }
 

@@ -31,6 +31,9 @@ const (
 	// farewellTime is for the last answer before a connection is closed, and for
 	// the client to read it.
 	farewellTime = 2 * time.Second
+	// revokeTime is for a client to hear that its password was removed, before it
+	// is cut off.
+	revokeTime = time.Second
 
 	// maxLoginBytes is what a client may send before it has logged in: three
 	// tries with the longest lines that RFC 4954, section 4 allows (12,288
@@ -71,7 +74,8 @@ type conn struct {
 	linger   bool // the client may still be sending
 	farewell string
 	draining bool
-	busy     int // messages being read or submitted
+	revoked  bool // the password of the login was removed
+	busy     int  // messages being read or submitted
 	known    bool
 	account  string // set when known
 	closed   bool
@@ -169,6 +173,8 @@ func (c *conn) arm() error {
 	switch {
 	case c.over:
 		return errOver
+	case c.revoked:
+		return c.finishLocked(sayRemoved)
 	case c.draining && c.busy == 0:
 		return c.finishLocked(sayStopping)
 	}
@@ -198,6 +204,8 @@ func (c *conn) failed(err error) error {
 	switch {
 	case !ok || !ne.Timeout():
 		return c.finishLocked("")
+	case c.revoked:
+		return c.finishLocked(sayRemoved)
 	case c.draining && c.busy == 0:
 		return c.finishLocked(sayStopping)
 	default:
@@ -368,6 +376,18 @@ func (c *conn) drain() {
 	}
 }
 
+// revoke ends the connection, also in the middle of a message.
+func (c *conn) revoke() {
+	time.AfterFunc(revokeTime, c.abort) // a client that does not read keeps the mutex
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revoked, c.linger = true, true
+	if !c.over {
+		c.armed = time.Time{}
+		c.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
 // work keeps the connection from being drained until done is called.
 func (c *conn) work() (done func()) {
 	c.mu.Lock()
@@ -419,6 +439,8 @@ func (c *conn) SetReadDeadline(time.Time) error {
 	switch {
 	case c.over:
 		return errOver
+	case c.revoked:
+		return c.finishLocked(sayRemoved)
 	case c.farewell != "":
 		return c.finishLocked(c.farewell)
 	}

@@ -118,9 +118,19 @@ func (s *session) login(user, password string) error {
 		return answerCrowd
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.box = box
-	s.mu.Unlock()
+	if r, ok := box.(mail.Revocable); ok {
+		s.granted = r.Granted()
+		s.keep = context.AfterFunc(s.granted, s.revoke)
+	}
 	return nil
+}
+
+// revoke ends the session of a password that was removed.
+func (s *session) revoke() {
+	s.log().Info("session ended with its app password")
+	s.conn.revoke()
 }
 
 // accountOf tells accounts apart: the domain of an address is its key, what

@@ -20,6 +20,7 @@ const (
 	sayTooMuch   = "421 4.7.0 Too many bytes before the login\r\n"
 	sayTooWrong  = "421 4.7.0 Too many wrong passwords on this connection\r\n"
 	sayTakenBack = "421 4.3.2 The message was taken back, connect again for the next\r\n"
+	sayRemoved   = "421 4.7.0 The app password was removed\r\n"
 	sayFull      = "421 4.3.2 Too many connections, try again later\r\n"
 )
 
@@ -29,6 +30,7 @@ func answer(code int, enhanced smtp.EnhancedCode, sentence string) *smtp.SMTPErr
 
 var (
 	answerLogin      = answer(530, smtp.EnhancedCode{5, 7, 0}, "Log in first")
+	answerRemoved    = answer(535, smtp.EnhancedCode{5, 7, 8}, "The app password was removed")
 	answerNested     = answer(503, smtp.EnhancedCode{5, 5, 1}, "There is a MAIL FROM already, send RSET first")
 	answerNoMail     = answer(503, smtp.EnhancedCode{5, 5, 1}, "Send MAIL FROM and RCPT TO first")
 	answerTooLarge   = answer(552, smtp.EnhancedCode{5, 3, 4}, "The message is larger than this node takes")

@@ -27,9 +27,11 @@ type session struct {
 	conn     *conn
 	failures int // wrong passwords
 
-	mu  sync.Mutex
-	box Submitter    // nil before the login
-	tx  *transaction // nil before MAIL
+	mu      sync.Mutex
+	box     Submitter       // nil before the login
+	granted context.Context // nil, or ends with the password of the login
+	keep    func() bool     // nil, or keeps that from ending a session that has ended
+	tx      *transaction    // nil before MAIL
 }
 
 // transaction is a message on its way. Reset drops it; whoever still holds it
@@ -51,6 +53,9 @@ func (s *session) state() (Submitter, *transaction, error) {
 	defer s.mu.Unlock()
 	if s.box == nil {
 		return nil, nil, answerLogin
+	}
+	if s.granted != nil && s.granted.Err() != nil {
+		return nil, nil, answerRemoved
 	}
 	return s.box, s.tx, nil
 }
@@ -191,13 +196,18 @@ func (s *session) Data(r io.Reader) error {
 		return answer
 	}
 	// Of a chunked message, this runs beside the commands until LAST has come,
-	// and Reset may have been one of them.
-	s.mu.Lock()
-	current, envelope := s.tx == tx, tx.envelope
-	s.mu.Unlock()
-	if !current {
+	// and Reset may have been one of them. And a password may be removed at any
+	// time.
+	_, now, err := s.state()
+	if err != nil {
+		return err
+	}
+	if now != tx {
 		return answerLost
 	}
+	s.mu.Lock()
+	envelope := tx.envelope
+	s.mu.Unlock()
 	s.conn.flush(writeTime)
 	ctx, cancel := context.WithTimeout(s.srv.base, submitTime)
 	defer cancel()
@@ -252,6 +262,9 @@ func (s *session) Logout() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tx = nil
+	if s.keep != nil {
+		s.keep()
+	}
 	return nil
 }
 

@@ -82,7 +82,8 @@ type Node interface {
 	// CodeExists when the name is taken.
 	AddPassword(ctx context.Context, account, name, password string) (NewPassword, error)
 
-	// RemovePassword removes one. CodeNotFound when there is none of that
+	// RemovePassword removes one, and ends the sessions of the mail clients
+	// that logged in with it. CodeNotFound when there is none of that
 	// name, CodeInvalid when it is the last.
 	RemovePassword(ctx context.Context, account, name string) error
 

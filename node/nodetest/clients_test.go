@@ -109,6 +109,49 @@ func TestManySessions(t *testing.T) {
 	all.Wait()
 }
 
+// TestPasswordRemoved ends the sessions of a phone that was stolen, and of no
+// other program.
+func TestPasswordRemoved(t *testing.T) {
+	c := nodetest.New(t, 1, nodetest.Options{Sockets: true})
+	alice := c.Person(0, "alice")
+	node := c.Node[0].Running().Control()
+	phone, err := node.AddPassword(t.Context(), alice.Address(), "phone", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	laptop, laptopSends := login(t, c.Node[0], alice, nil), submission(t, c.Node[0], alice)
+	stolen := imapAs(t, c.Node[0], alice, phone.Password, nil)
+	if _, err := stolen.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	idle, err := stolen.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolenSends := smtpAs(t, c.Node[0], alice, phone.Password)
+	if err := stolenSends.Noop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.RemovePassword(t.Context(), alice.Address(), "phone"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-stolen.Closed():
+	case <-time.After(nodetest.Patience):
+		t.Fatal("the phone is still in IDLE")
+	}
+	if err := idle.Close(); err == nil {
+		t.Error("the phone ended its IDLE in good order")
+	}
+	if err := stolenSends.Mail(alice.Address()); err == nil {
+		t.Error("the phone may still send")
+	}
+	if _, err := laptop.Select("INBOX", nil).Wait(); err != nil {
+		t.Errorf("the laptop was cut off: %v", err)
+	}
+	deliver(t, laptopSends, alice.Address(), alice.Address(), []byte("From: "+alice.Address()+"\r\n\r\nx\r\n"))
+}
+
 // TestRefusals looks at what a mail client is told of mail that cannot go.
 func TestRefusals(t *testing.T) {
 	c := nodetest.New(t, 2, nodetest.Options{Sockets: true})
@@ -149,18 +192,28 @@ func TestRefusals(t *testing.T) {
 
 func login(t testing.TB, m *nodetest.Machine, p *nodetest.Person, h *imapclient.UnilateralDataHandler) *imapclient.Client {
 	t.Helper()
+	return imapAs(t, m, p, nodetest.Password, h)
+}
+
+func imapAs(t testing.TB, m *nodetest.Machine, p *nodetest.Person, password string, h *imapclient.UnilateralDataHandler) *imapclient.Client {
+	t.Helper()
 	client, err := imapclient.DialInsecure(m.Status().IMAP, &imapclient.Options{UnilateralDataHandler: h})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	if err := client.Login(p.Address(), nodetest.Password).Wait(); err != nil {
+	if err := client.Login(p.Address(), password).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	return client
 }
 
 func submission(t testing.TB, m *nodetest.Machine, p *nodetest.Person) *smtp.Client {
+	t.Helper()
+	return smtpAs(t, m, p, nodetest.Password)
+}
+
+func smtpAs(t testing.TB, m *nodetest.Machine, p *nodetest.Person, password string) *smtp.Client {
 	t.Helper()
 	addr := m.Status().SMTP
 	conn, err := smtp.Dial(addr)
@@ -172,7 +225,7 @@ func submission(t testing.TB, m *nodetest.Machine, p *nodetest.Person) *smtp.Cli
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.Auth(smtp.PlainAuth("", p.Address(), nodetest.Password, host)); err != nil {
+	if err := conn.Auth(smtp.PlainAuth("", p.Address(), password, host)); err != nil {
 		t.Fatal(err)
 	}
 	return conn

@@ -25,7 +25,18 @@ type Accounts struct {
 type account struct {
 	password string
 	mailbox  imap.Mailbox
+	granted  context.Context
+	end      context.CancelFunc
 }
+
+// session is a mailbox as one who has logged in has it.
+type session struct {
+	imap.Mailbox
+	granted context.Context
+}
+
+// Granted implements mail.Revocable.
+func (s session) Granted() context.Context { return s.granted }
 
 var _ imap.Accounts = (*Accounts)(nil)
 
@@ -36,7 +47,19 @@ func (a *Accounts) Add(user, password string, m imap.Mailbox) {
 	if a.users == nil {
 		a.users = make(map[string]account)
 	}
-	a.users[strings.ToLower(user)] = account{password, m}
+	u := account{password: password, mailbox: m}
+	u.granted, u.end = context.WithCancel(context.Background())
+	a.users[strings.ToLower(user)] = u
+}
+
+// Remove removes a user, whose sessions are to end.
+func (a *Accounts) Remove(user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u, ok := a.users[strings.ToLower(user)]; ok {
+		delete(a.users, strings.ToLower(user))
+		u.end()
+	}
 }
 
 // Intercept has f called by each Login; its error is the answer. Nil ends this.
@@ -55,5 +78,5 @@ func (a *Accounts) Login(_ context.Context, user, password string, _ net.Addr) (
 	if !ok || u.password != password {
 		return nil, mail.ErrCredentials
 	}
-	return u.mailbox, nil
+	return session{u.mailbox, u.granted}, nil
 }

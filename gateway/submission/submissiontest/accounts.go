@@ -27,7 +27,18 @@ type Accounts struct {
 type user struct {
 	password string
 	box      *Outbox
+	granted  context.Context
+	end      context.CancelFunc
 }
+
+// session is an outbox as one who has logged in has it.
+type session struct {
+	*Outbox
+	granted context.Context
+}
+
+// Granted implements mail.Revocable.
+func (s session) Granted() context.Context { return s.granted }
 
 var _ submission.Accounts = (*Accounts)(nil)
 
@@ -40,8 +51,20 @@ func (a *Accounts) Add(address, password string) *Outbox {
 		a.users = make(map[string]*user)
 	}
 	b := &Outbox{address: address}
-	a.users[strings.ToLower(address)] = &user{password, b}
+	u := &user{password: password, box: b}
+	u.granted, u.end = context.WithCancel(context.Background())
+	a.users[strings.ToLower(address)] = u
 	return b
+}
+
+// Remove removes a user, whose sessions are to end.
+func (a *Accounts) Remove(address string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u := a.users[strings.ToLower(address)]; u != nil {
+		delete(a.users, strings.ToLower(address))
+		u.end()
+	}
 }
 
 // Login implements submission.Accounts.
@@ -59,7 +82,7 @@ func (a *Accounts) Login(ctx context.Context, name, password string, _ net.Addr)
 	if u == nil || u.password != password {
 		return nil, mail.ErrCredentials
 	}
-	return u.box, nil
+	return session{u.box, u.granted}, nil
 }
 
 // Tries returns how many logins were tried.
