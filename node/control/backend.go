@@ -159,9 +159,9 @@ type OutboxEntry struct {
 	ID          string     `json:"id"`
 	To          string     `json:"to"`
 	State       State      `json:"state"`
-	Replicas    int        `json:"replicas"` // storage receipts now held
-	Wanted      int        `json:"wanted"`   // holders there should be
-	Attempts    int        `json:"attempts"`
+	Replicas    int        `json:"replicas"`     // storage receipts now held
+	Wanted      int        `json:"wanted"`       // holders there should be
+	Attempts    int        `json:"attempts"`     // begun
 	NextAttempt *time.Time `json:"next_attempt"` // null when there will be none
 	Expires     time.Time  `json:"expires"`
 	LastError   string     `json:"last_error"`

@@ -80,6 +80,9 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	c.mu.Lock()
 	a := c.account
 	over, entombed, expired := t.over(), t.entombed, time.Now().After(t.expires)
+	if !over && entombed.IsZero() && !expired && !t.awaiting { // the way to the holders belongs to the attempt before
+		t.begun++
+	}
 	c.mu.Unlock()
 	if over {
 		return tellAgain, c.tell(ctx, a, t)
@@ -430,7 +433,7 @@ func (c *Courier) record(ctx context.Context, a Account, t *transit) error {
 	c.mu.Unlock()
 	return a.Update(ctx, t.id, func(row *mailbox.Outgoing) {
 		row.State = max(row.State, now.state)
-		row.Replicas, row.Wanted, row.Attempts = now.replicas, now.wanted, now.attempts
+		row.Replicas, row.Wanted, row.Attempts = now.replicas, now.wanted, now.begun
 		row.LastError, row.NextAttempt, row.SealedID, row.Generation = now.lastError, next, id, now.generation
 		if now.over() {
 			row.NextAttempt = time.Time{}

@@ -172,6 +172,7 @@ func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
 		t.accepted, t.expires = now, now.Add(Lifetime)
 	}
 	t.attempts = max(t.attempts, row.Attempts)
+	t.begun = max(t.begun, row.Attempts)
 	if row.State > t.state || row.State == t.state && t.replicas == 0 {
 		t.state, t.replicas, t.wanted = row.State, row.Replicas, row.Wanted
 	}
@@ -281,7 +282,7 @@ func (c *Courier) advance(which func(*transit) bool) {
 type Waiting struct {
 	State            mailbox.State
 	Replicas, Wanted int
-	Attempts         int
+	Attempts         int // begun
 	Next             time.Time
 	LastError        string
 	Accepted         time.Time
@@ -296,7 +297,7 @@ func (c *Courier) Waiting() map[MessageID]Waiting {
 	all := make(map[MessageID]Waiting, len(c.transits))
 	for id, t := range c.transits {
 		if t.kind == sealed.KindMail {
-			all[id] = Waiting{t.state, t.replicas, t.wanted, t.attempts, t.next, t.lastError, t.accepted, t.expires, int64(t.outer.Size)}
+			all[id] = Waiting{t.state, t.replicas, t.wanted, t.begun, t.next, t.lastError, t.accepted, t.expires, int64(t.outer.Size)}
 		}
 	}
 	return all

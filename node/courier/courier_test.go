@@ -239,8 +239,46 @@ func TestDirectNeedsNoHolder(t *testing.T) {
 		if d, p := w.counts(); d != 1 || p != 0 {
 			t.Errorf("%d direct deliveries and %d puts", d, p)
 		}
-		if s := w.row(1).State; s != mailbox.Delivered {
-			t.Errorf("state %d", s)
+		if r := w.row(1); r.State != mailbox.Delivered || r.Attempts != 1 {
+			t.Errorf("state %d after %d attempts", r.State, r.Attempts)
+		}
+	})
+}
+
+// TestAttemptsAreCounted looks at what the outbox says of attempts: one is being
+// made, one was made with host and holders, and so on.
+func TestAttemptsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hostUp, w.holders = true, 10 // the host takes it, and says no more
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		defer func() { end() }()
+		c.Send(w.accept(1))
+		shown := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if n := c.Waiting()[MessageID{1}].Attempts; n != want {
+				t.Errorf("%d attempts are shown, want %d", n, want)
+			}
+		}
+		shown(1)
+		pass(DropAfter + time.Second)
+		shown(1)
+		if d, p := w.counts(); d != 1 || p != 1 || w.row(1).Attempts != 1 {
+			t.Errorf("%d direct deliveries, %d puts, %d attempts", d, p, w.row(1).Attempts)
+		}
+		pass(20 * time.Minute) // 15 min after the first
+		shown(2)
+		if d, p := w.counts(); d != 2 || p != 2 || w.row(1).Attempts != 2 {
+			t.Errorf("%d direct deliveries, %d puts, %d attempts", d, p, w.row(1).Attempts)
+		}
+		end()
+		c, end = w.carry(t, dir, true) // tries at once
+		pass(DropAfter + time.Second)
+		shown(3)
+		if n := w.row(1).Attempts; n != 3 {
+			t.Errorf("%d attempts after a restart, want 3", n)
 		}
 	})
 }

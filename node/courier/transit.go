@@ -44,7 +44,8 @@ type transit struct {
 	state     mailbox.State
 	replicas  int
 	wanted    int
-	attempts  int
+	begun     int // attempts, as the sender is shown them
+	attempts  int // of these, those that ended: the next one's place in the schedule
 	lastError string
 	delayTold bool
 	tried     time.Time     // the last attempt
