@@ -39,8 +39,8 @@ const (
 	Tombstones = 500_000
 	// StreamsPerPeer is how many streams one peer may have open, those that watch not counted.
 	StreamsPerPeer = 8
-	// WatchesPerPeer is how many streams of one peer may watch.
-	WatchesPerPeer = 8
+	// WatchesPerPeer is how many streams of one peer may watch: a node opens one for each of its accounts.
+	WatchesPerPeer = 32
 	// Streams is how many streams a holder serves in all.
 	Streams = 1024
 	// BodyMemory is how many bytes of bodies a holder has in memory while they arrive. A quarter of it is for bodies of

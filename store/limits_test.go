@@ -471,7 +471,7 @@ func TestEveryLimitHasADefault(t *testing.T) {
 		DeliveriesPerMinute: 600, DeliveryBurst: 20_000,
 		TombstonesPerInbox: 50_000, UnseenPerPeer: 10_000, Unseen: 100_000,
 		TombstoneBytesPerPeer: 4 << 20, Tombstones: 500_000,
-		StreamsPerPeer: 8, WatchesPerPeer: 8, Streams: 1024, BodyMemory: 128 << 20, UpkeepRate: 1 << 20,
+		StreamsPerPeer: 8, WatchesPerPeer: 32, Streams: 1024, BodyMemory: 128 << 20, UpkeepRate: 1 << 20,
 	}); got != want {
 		t.Errorf("defaults %+v, and the protocol promises %+v", got, want)
 	}

@@ -535,6 +535,9 @@ func TestStreamLimits(t *testing.T) {
 			return g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, k.key(), nil)}}}, &n)
 		}
 		for i := range WatchesPerPeer {
+			if i == len(all) {
+				all = append(all, visitT(t, h, "peer"))
+			}
 			if err := watch(all[i]); err != nil {
 				t.Fatal(err)
 			}

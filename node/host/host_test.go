@@ -327,7 +327,7 @@ func TestStreamsPerPeer(t *testing.T) {
 		mu.Lock()
 		release, most = make(chan struct{}), 0
 		mu.Unlock()
-		for range 3 * maxStreamsPerPeer {
+		for range maxStreamsOut {
 			s, err := a.NewStream(t.Context(), b.ID(), testProtocol)
 			if err != nil {
 				t.Fatal(err)

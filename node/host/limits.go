@@ -29,8 +29,8 @@ const (
 	connsBurst     = 64
 
 	// maxStreamsPerPeer is how many streams of one mail protocol a peer may have
-	// open to us: 8 at work, 8 that watch, and some that are ending.
-	maxStreamsPerPeer = 20
+	// open to us: 8 at work, 32 that watch, and some that are ending.
+	maxStreamsPerPeer = 44
 	// maxMemoryPerPeer is what these may reserve, for bodies of up to 40 MiB.
 	maxMemoryPerPeer = 64 << 20
 	// maxStreamsOut bounds our own streams of one mail protocol to one peer. Open
