@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,42 @@ func TestBookKeepsTheBest(t *testing.T) {
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
+
+// A file that is larger than a book ever is is not read, however large it is.
+func TestBookIsBounded(t *testing.T) {
+	b, err := openBook("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.meet(peerID(t, 1), []ma.Multiaddr{tcpAddr(1)}, time.Unix(1_770_000_000, 0))
+	text, err := b.text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, bytes.Repeat([]byte(" "), maxBook-len(text))...)
+	if peers, err := parseBook(text); err != nil || len(peers) != 1 {
+		t.Errorf("%d peers, %v", len(peers), err)
+	}
+	path := filepath.Join(t.TempDir(), "peers.json")
+	for _, size := range []int64{maxBook + 1, 256 << 20} {
+		if err := os.WriteFile(path, append(text, ' '), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		b, err := openBook(path)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxBook)) || len(b.peers) != 0 {
+			t.Errorf("%d bytes: %d peers, %v", size, len(b.peers), err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 16*maxBook {
+			t.Errorf("%d bytes: %d bytes were allocated", size, n)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -335,6 +337,9 @@ func TestStreamsPerPeer(t *testing.T) {
 			defer s.Reset()
 			io.WriteString(s, "x")
 		}
+		if _, err := a.NewStream(t.Context(), b.ID(), testProtocol); err == nil {
+			t.Errorf("more than %d streams of our own to one peer", maxStreamsOut)
+		}
 		time.Sleep(time.Minute)
 		mu.Lock()
 		defer mu.Unlock()
@@ -479,6 +484,91 @@ func TestConnectionLimits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The connections of a network are bounded too, however many addresses it has.
+func TestConnectionsOfANetwork(t *testing.T) {
+	for _, c := range []struct {
+		name, address string // of host i in subnet j of the network
+		other         string
+	}{
+		{"IPv4 /24", "/ip4/5.6.7.%d/tcp/4001", "/ip4/5.6.8.1/tcp/4001"},
+		{"IPv6 /48", "/ip6/2a00:1:2:%x00::1/tcp/4001", "/ip6/2a00:1:3::1/tcp/4001"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rm, err := newResourceManager(false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer rm.Close()
+				n := 0
+				open := func(address string) error {
+					time.Sleep(time.Second) // below the rate
+					conn, err := rm.OpenConnection(network.DirInbound, false, ma.StringCast(address))
+					if err != nil {
+						return err
+					}
+					n++
+					return conn.SetPeer(peer.ID(fmt.Sprint(n)))
+				}
+				for i := range maxConnsPerNet {
+					if err := open(fmt.Sprintf(c.address, 1+i/(maxConnsPerIP/2))); err != nil {
+						t.Fatalf("connection %d of one network: %v", i, err)
+					}
+				}
+				if open(fmt.Sprintf(c.address, 200)) == nil {
+					t.Errorf("more than %d connections of one network", maxConnsPerNet)
+				}
+				if err := open(c.other); err != nil {
+					t.Errorf("another network: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// What one peer may reserve is bounded for each mail protocol and in all, and as
+// much on a large machine as on a small one. Others have as much.
+func TestMemoryOfAPeer(t *testing.T) {
+	rm, err := newResourceManager(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rm.Close()
+	reserve := func(p peer.ID, proto protocol.ID, n int) error {
+		s, err := rm.OpenStream(p, network.DirInbound)
+		if err != nil {
+			return err
+		}
+		if err := s.SetProtocol(proto); err != nil {
+			return err
+		}
+		return s.ReserveMemory(n, network.ReservationPriorityAlways)
+	}
+	const body = 40 << 20
+	for _, proto := range []protocol.ID{dropProtocol, deliverProtocol} {
+		for _, n := range []int{body, maxMemoryPerPeer - body} {
+			if err := reserve("greedy", proto, n); err != nil {
+				t.Fatalf("%s: %v", proto, err)
+			}
+		}
+		if reserve("greedy", proto, 1) == nil {
+			t.Errorf("%s: more than %d bytes for one peer", proto, maxMemoryPerPeer)
+		}
+	}
+	const other = 16 << 20 // what the library lets other protocols have
+	for i := range (peerMemory - 2*maxMemoryPerPeer) / other {
+		if err := reserve("greedy", protocol.ID(fmt.Sprint("/other/", i)), other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reserve("greedy", "/another", 1) == nil {
+		t.Errorf("more than %d bytes for one peer in all", peerMemory)
+	}
+	if err := reserve("friend", dropProtocol, body); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
 }
 
 // What runs where: on loopback nothing that looks for the outside world, beyond

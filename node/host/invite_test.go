@@ -104,6 +104,80 @@ func TestInviteFits(t *testing.T) {
 	}
 }
 
+// An invite names so many peers, and so many addresses of each: written, read,
+// and as a host makes it.
+func TestInviteIsBounded(t *testing.T) {
+	var v Invite
+	for i := range maxInvitePeers + 2 {
+		info := peer.AddrInfo{ID: peerID(t, i)}
+		for j := range maxInviteAddrs + 2 {
+			info.Addrs = append(info.Addrs, tcpAddr(i<<8+j))
+		}
+		v.Peers = append(v.Peers, info)
+	}
+	check := func(what string, peers []peer.AddrInfo, wantPeers, wantAddrs int) {
+		t.Helper()
+		if len(peers) != wantPeers {
+			t.Errorf("%s: %d peers, want %d", what, len(peers), wantPeers)
+		}
+		for _, p := range peers {
+			if len(p.Addrs) != wantAddrs {
+				t.Errorf("%s: %d addresses of a peer, want %d", what, len(p.Addrs), wantAddrs)
+			}
+		}
+	}
+	// One peer, then one address of each: all at once would be too long to read.
+	one := Invite{Peers: v.Peers[:1]}
+	if n := strings.Count(one.String(), "peer="); n != maxInviteAddrs {
+		t.Errorf("wrote %d addresses of a peer, want %d", n, maxInviteAddrs)
+	}
+	each := Invite{}
+	for _, p := range v.Peers {
+		each.Peers = append(each.Peers, peer.AddrInfo{ID: p.ID, Addrs: p.Addrs[:1]})
+	}
+	if n := strings.Count(each.String(), "peer="); n != maxInvitePeers {
+		t.Errorf("wrote %d peers, want %d", n, maxInvitePeers)
+	}
+	link := func(peers []peer.AddrInfo) string {
+		text := "peerpost:?"
+		for _, p := range peers {
+			for _, a := range p.Addrs {
+				text += "&peer=" + a.String() + "/p2p/" + p.ID.String()
+			}
+		}
+		return text
+	}
+	for what, c := range map[string]struct {
+		peers       []peer.AddrInfo
+		many, addrs int
+	}{
+		"one peer": {one.Peers, 1, maxInviteAddrs},
+		"many":     {each.Peers, maxInvitePeers, 1},
+	} {
+		got, err := ParseInvite(link(c.peers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(what, got.Peers, c.many, c.addrs)
+	}
+	var announce []string
+	for _, a := range v.Peers[0].Addrs {
+		announce = append(announce, strings.Replace(a.String(), "/ip4/10.", "/ip4/5.", 1)) // public ones
+	}
+	check("a host with many addresses", start(t, Config{Announce: announce}).Invite("").Peers, 1, maxInviteAddrs)
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New(memnet.Config{})
+		a := start(t, Config{Build: onMemory(n.Node())})
+		for range maxInvitePeers + 1 {
+			b := start(t, Config{Build: onMemory(n.Node())})
+			b.SetStreamHandler(dht.Protocol, func(network.Stream) {})
+			connect(t, a, b)
+		}
+		time.Sleep(time.Second)
+		check("a host's own", a.Invite("").Peers, maxInvitePeers, 1)
+	})
+}
+
 // A host's own invite leads to it.
 func TestInviteOfAHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

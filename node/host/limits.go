@@ -57,6 +57,7 @@ func newResourceManager(metrics bool) (network.ResourceManager, error) {
 		Memory: 64 << 20, FD: 128,
 	}
 	limits.PeerBaseLimit.Memory = peerMemory
+	limits.PeerLimitIncrease.Memory = 0 // a larger machine is no reason to let one peer have more
 	limits.StreamBaseLimit.Memory = maxMemoryPerPeer
 	for _, p := range []protocol.ID{dropProtocol, deliverProtocol} {
 		limits.AddProtocolLimit(p, rcmgr.BaseLimit{
