@@ -1,9 +1,13 @@
 package imap_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/peerpost/peerpost/gateway/imap"
+	"github.com/peerpost/peerpost/internal/mail"
 )
 
 // The sessions of a password that is removed end, whatever they do. Others go on.
@@ -57,4 +61,37 @@ func TestRevokeWhoDoesNotRead(t *testing.T) {
 	}
 	b.accounts.Remove(user)
 	await(t, "the session to be gone", func() bool { return b.server.Sessions() == 0 })
+}
+
+// searching is a mailbox that searches for as long as it may.
+type searching struct {
+	imap.Mailbox
+	begun, ended chan struct{}
+}
+
+func (m searching) Search(ctx context.Context, _ int64, _ *mail.Query) ([]mail.UID, error) {
+	close(m.begun)
+	<-ctx.Done()
+	close(m.ended)
+	return nil, ctx.Err()
+}
+
+// What the mailbox does for such a session ends at once, and what was sent along is not done.
+func TestRevokeEndsCommands(t *testing.T) {
+	b := start(t)
+	m := searching{b.mailbox, make(chan struct{}), make(chan struct{})}
+	b.accounts.Add(user, password, m)
+	c := b.selected()
+	c.write("a SEARCH TEXT x\r\nb CREATE later\r\n")
+	<-m.begun
+	b.accounts.Remove(user)
+	select {
+	case <-m.ended:
+	case <-time.After(patience):
+		t.Fatal("it is still searched")
+	}
+	c.closed()
+	if f, err := b.mailbox.Folder(t.Context(), "later"); err == nil {
+		t.Errorf("a folder was made: %+v", f)
+	}
 }
