@@ -24,7 +24,7 @@ func TestDestroyKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.close()
-	o, err := a.unlock(ctx, "secret")
+	o, _, err := a.unlock(ctx, "secret")
 	if err != nil {
 		t.Fatal(err)
 	}
