@@ -182,7 +182,8 @@ func (m *Mailbox) collect(ctx context.Context) error {
 				}
 				gone = append(gone, now)
 			}
-			return nil
+			// The numbers they had are not given again.
+			return t.setMeta("content", t.content)
 		})
 		if err != nil {
 			return err

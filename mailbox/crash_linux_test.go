@@ -119,6 +119,9 @@ func TestCrashChild(t *testing.T) {
 			return nil
 		}
 		i := r.IntN(len(mine))
+		if r.IntN(2) == 0 {
+			i = len(mine) - 1 // nothing above it may be left when the next mailbox begins
+		}
 		uid := mine[i]
 		away := r.IntN(4) == 0
 		if away {
@@ -289,6 +292,12 @@ func checkCrash(t *testing.T, dir string, keys *identity.Keyring) int {
 	m, err := Open(t.Context(), Config{Dir: dir, Keys: keys, Log: testLog(t)})
 	tcheck(t, err)
 	defer func() { tcheck(t, m.Close()) }()
+	reopen := func() {
+		t.Helper()
+		tcheck(t, m.Close())
+		m, err = Open(t.Context(), Config{Dir: dir, Keys: keys, Log: testLog(t)})
+		tcheck(t, err)
+	}
 	checkTidy(t, m)
 	in := inboxOf(t, m)
 	subjects := func(name string) map[string][]mail.UID {
@@ -360,9 +369,36 @@ func checkCrash(t *testing.T, dir string, keys *identity.Keyring) int {
 	if uid := put(t, m, in.ID, text("new", "")); uid <= highest {
 		t.Errorf("%s: UID %d after %d", dir, uid, highest)
 	}
-	for range 3 {
-		tcheck(t, m.spool(t.Context()))
-	}
+	// The newest messages go once they are in files, and others come after a restart.
+	spoolAll(t, m)
 	checkTidy(t, m)
+	uids := uidsOf(t, m, in.ID)
+	uids = uids[max(0, len(uids)-10):]
+	_, _, err = m.SetFlags(t.Context(), in.ID, uids, mail.AddFlags, []mail.Flag{mail.Deleted}, 0)
+	tcheck(t, err)
+	_, err = m.Expunge(t.Context(), in.ID, uids)
+	tcheck(t, err)
+	tcheck(t, m.collect(t.Context()))
+	reopen()
+	newer := map[string]mail.UID{}
+	for i := range 5 {
+		newer[fmt.Sprint("newer", i)] = put(t, m, in.ID, tokenText(fmt.Sprint("newer", i)))
+	}
+	o := outTo(1, "bob")
+	o.MessageID = idOf("newest")
+	accept(t, m, tokenText("newest"), o)
+	tcheck(t, m.settleAccepts(t.Context()))
+	spoolAll(t, m)
+	reopen()
+	checkTidy(t, m)
+	for token, uid := range newer {
+		if !bytes.Equal(bodyOf(t, m, in.ID, uid), tokenText(token)) {
+			t.Errorf("%s: %s is damaged", dir, token)
+		}
+	}
+	if b, err := m.OutgoingMessage(t.Context(), o.MessageID); err != nil || !bytes.Equal(b, tokenText("newest")) {
+		t.Errorf("%s: message that was accepted after a restart: %v", dir, err)
+	}
+	subjects("Sent")
 	return len(j.tokens) + len(j.filed) + len(j.accepted) + len(j.flags)
 }

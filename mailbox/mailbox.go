@@ -59,6 +59,7 @@ type Mailbox struct {
 	outbox   chan struct{} // has a value when the outbox changed
 	backlog  backlog
 	spooling chan struct{} // holds a token while somebody makes files
+	spooled  int64         // contents up to this one are in files, or lost; of whoever makes files
 	chores   chores
 
 	closing chan struct{} // closed when Close begins
@@ -162,7 +163,7 @@ func (m *Mailbox) load(ctx context.Context) error {
 		{"SELECT max(coalesce((SELECT max(modseq) FROM folder), 0), coalesce((SELECT value FROM meta WHERE key='modseq'), 0))",
 			func(v int64) { n.modseq = mail.ModSeq(v) }},
 		{"SELECT value FROM meta WHERE key='validity'", func(v int64) { n.validity = mail.UIDValidity(v) }},
-		{"SELECT max(coalesce((SELECT max(id) FROM content), 0), coalesce((SELECT value FROM meta WHERE key='indexed'), 0))",
+		{"SELECT max(coalesce((SELECT max(id) FROM content), 0), coalesce((SELECT value FROM meta WHERE key='content'), 0))",
 			func(v int64) { n.content = v; m.text.filed(v) }},
 		{"SELECT value FROM meta WHERE key='indexed'", func(v int64) { m.text.start(v) }},
 	} {

@@ -24,15 +24,14 @@ func (m *Mailbox) recover(ctx context.Context) error {
 		return err
 	}
 	live := make(map[journal.Ref]*content)
-	err = c.Query("SELECT "+contentColumns+" FROM content WHERE id>coalesce((SELECT value FROM meta WHERE key='spooled'), 0)", nil,
-		func(r *pages.Row) error {
-			x, err := scanContent(r)
-			if err == nil && x.inJournal() {
-				live[x.ref] = &x
-				m.backlog.add(x.sealed)
-			}
-			return err
-		})
+	err = c.Query("SELECT "+contentColumns+" FROM content WHERE ref IS NOT NULL", nil, func(r *pages.Row) error {
+		x, err := scanContent(r)
+		if err == nil {
+			live[x.ref] = &x
+			m.backlog.add(x.sealed)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,17 @@ var migrations = []string{
 	CREATE TABLE dict(id INTEGER PRIMARY KEY, words BLOB NOT NULL);
 	CREATE TABLE posts(id INTEGER PRIMARY KEY, lists BLOB NOT NULL);
 	`,
+	`
+	-- The last id of a content that is gone. An id is never used again: rows of the outbox, segments and the
+	-- state of chores outlive the contents they name.
+	INSERT INTO meta(key, value) SELECT 'content', max(
+		coalesce((SELECT max(id) FROM content), 0), coalesce((SELECT max(content) FROM submission), 0),
+		coalesce((SELECT max(last) FROM segment), 0), coalesce((SELECT value FROM meta WHERE key='indexed'), 0),
+		coalesce((SELECT value FROM meta WHERE key='spooled'), 0));
+	DELETE FROM meta WHERE key='spooled';
+	-- What has its bytes in the journal.
+	CREATE INDEX content_logged ON content(id) WHERE ref IS NOT NULL;
+	`,
 }
 
 // migrate brings the index to the newest version.

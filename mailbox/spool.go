@@ -117,21 +117,11 @@ func (m *Mailbox) spool(ctx context.Context) error {
 	var batch []content
 	upto := int64(0)
 	err := m.read(ctx, func(c *pages.Conn) error {
-		from, err := c.Int("SELECT value FROM meta WHERE key='spooled'")
-		if err != nil {
-			return err
-		}
-		return c.Query("SELECT "+contentColumns+" FROM content WHERE id>? ORDER BY id LIMIT ?", []any{from, spoolBatch},
-			func(r *pages.Row) error {
+		return c.Query("SELECT "+contentColumns+" FROM content WHERE ref IS NOT NULL AND id>? ORDER BY id LIMIT ?",
+			[]any{m.spooled, spoolBatch}, func(r *pages.Row) error {
 				x, err := scanContent(r)
-				if err != nil {
-					return err
-				}
-				upto = x.id
-				if x.inJournal() {
-					batch = append(batch, x)
-				}
-				return nil
+				batch, upto = append(batch, x), x.id
+				return err
 			})
 	})
 	if err != nil {
@@ -163,12 +153,12 @@ func (m *Mailbox) spool(ctx context.Context) error {
 			}
 			gone[i] = n == 0 // collected meanwhile
 		}
-		return t.setMeta("spooled", upto)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	bytes = 0
+	m.spooled, bytes = upto, 0
 	for i, x := range batch {
 		bytes += x.sealed
 		switch {
