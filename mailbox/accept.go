@@ -113,7 +113,7 @@ func (m *Mailbox) Accept(ctx context.Context, s mail.Submission, message []byte,
 	}
 	a.Key, a.Sealed, a.Size, a.File = a.in.key[:], a.in.sealed, a.in.size, len(message) > smallMessage
 	if a.File {
-		if err := m.placeFile(&a.in.content, sealed.Bytes()); err != nil {
+		if err := m.placeFile(ctx, &a.in.content, sealed.Bytes()); err != nil {
 			return storeError(err)
 		}
 		sealed.Reset()
@@ -170,9 +170,9 @@ func (m *Mailbox) journalAccepted(ctx context.Context, a *accepted, sealed *byte
 }
 
 // placeFile writes the file of a message, which lasts when it returns.
-func (m *Mailbox) placeFile(c *content, sealed []byte) error {
+func (m *Mailbox) placeFile(ctx context.Context, c *content, sealed []byte) error {
 	path := c.name.path(m.dir)
-	if err := m.makeMessageDir(path); err != nil {
+	if err := m.makeMessageDir(ctx, path); err != nil {
 		return err
 	}
 	f, err := createFile(path)

@@ -19,7 +19,11 @@ func (m *Mailbox) SetFlags(ctx context.Context, id int64, uids []mail.UID, op ma
 	if _, _, err := m.state(ctx, id); err != nil {
 		return nil, nil, err
 	}
-	err = m.write(ctx, func(t *tx) (err error) {
+	write := m.write
+	if op != mail.RemoveFlags && set.deleted {
+		write = m.writeFreeing
+	}
+	err = write(ctx, func(t *tx) (err error) {
 		f, err := t.loaded(id)
 		if err != nil {
 			return err
@@ -124,7 +128,7 @@ func (m *Mailbox) Expunge(ctx context.Context, id int64, uids []mail.UID) ([]mai
 		return nil, err
 	}
 	var gone []mail.UID
-	err := m.write(ctx, func(t *tx) error {
+	err := m.writeFreeing(ctx, func(t *tx) error {
 		f, err := t.loaded(id)
 		if err != nil {
 			return err
@@ -219,7 +223,11 @@ func (m *Mailbox) copy(ctx context.Context, id int64, uids []mail.UID, to string
 	if _, _, err := m.state(ctx, id); err != nil {
 		return done, err
 	}
-	err = m.write(ctx, func(t *tx) (err error) {
+	write := m.write
+	if move { // to the trash, as often as not
+		write = m.writeFreeing
+	}
+	err = write(ctx, func(t *tx) (err error) {
 		done, err = t.copy(id, uids, name, move)
 		return err
 	})

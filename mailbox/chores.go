@@ -101,6 +101,7 @@ func (m *Mailbox) runUpkeep(ctx context.Context) {
 					pruned = now
 				}
 			}
+			m.chore(ctx, "set room aside", m.reserve.fill)
 			m.retryAccepts()
 			poke(m.chores.collect)
 			poke(m.chores.spool)
@@ -158,7 +159,7 @@ func (m *Mailbox) collect(ctx context.Context) error {
 		}
 		after = dead[len(dead)-1].id
 		var gone []content
-		err = m.write(ctx, func(t *tx) error {
+		err = m.writeFreeing(ctx, func(t *tx) error {
 			gone = gone[:0]
 			for _, x := range dead {
 				if m.pins.has(x.id) {

@@ -188,7 +188,7 @@ func (m *Mailbox) seal(to *bytes.Buffer, c *content, message []byte) error {
 func (m *Mailbox) takeFile(ctx context.Context, r io.Reader, size int64) (_ *incoming, err error) {
 	in := &incoming{content: content{name: m.names.next(), size: size}}
 	path := in.name.path(m.dir)
-	if err := m.makeMessageDir(path); err != nil {
+	if err := m.makeMessageDir(ctx, path); err != nil {
 		return nil, storeError(err)
 	}
 	f, err := createFile(path)
@@ -263,8 +263,11 @@ func finishFile(f *os.File, path string) error {
 	return f.Sync()
 }
 
-// makeMessageDir makes the directory of a message file.
-func (m *Mailbox) makeMessageDir(path string) error {
+// makeMessageDir makes the directory of a message file that is about to be made.
+func (m *Mailbox) makeMessageDir(ctx context.Context, path string) error {
+	if err := m.soil(ctx); err != nil {
+		return err
+	}
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); err == nil {
 		return nil

@@ -6,6 +6,7 @@
 //	messages/<2 hex>/<30 hex>.age  one message each, a stock age file to the account's at-rest key
 //	journal/                       the same age files, while they are new (package internal/journal)
 //	index.db                       everything else, SQLite with encrypted pages (mailbox/internal/pages)
+//	reserve                        nothing: room for deleting mail once the disk is full
 //
 // A new message is sealed and appended to the journal with one sync, then a
 // row of the index is committed with another; what waits at the same time

@@ -129,7 +129,7 @@ func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 	if err != nil {
 		return mail.ErrNoFolder
 	}
-	return m.write(ctx, func(t *tx) error {
+	return m.writeFreeing(ctx, func(t *tx) error {
 		f, err := t.byName(name)
 		if err != nil {
 			return err

@@ -26,7 +26,21 @@ import (
 // fullDisk is a disk that has room for so many more writes.
 type fullDisk struct {
 	vfs.VFS
-	left atomic.Int64 // writes; negative: no limit
+	left    atomic.Int64 // writes; negative: no limit
+	reserve *reserve     // nil: what it gives back does not make room
+	size    atomic.Int64 // of it, in bytes
+}
+
+// reserveWrites is how many writes each part of the reserve that is given back makes room for.
+const reserveWrites = 64
+
+// given reports whether a part of the reserve was given back.
+func (d *fullDisk) given() bool {
+	if d.reserve == nil {
+		return false
+	}
+	st, err := os.Stat(d.reserve.path)
+	return err == nil && st.Size() < d.size.Swap(st.Size())
 }
 
 func (d *fullDisk) spend() error {
@@ -34,6 +48,10 @@ func (d *fullDisk) spend() error {
 		n := d.left.Load()
 		if n < 0 {
 			return nil
+		}
+		if n == 0 && d.given() {
+			d.left.Store(reserveWrites)
+			continue
 		}
 		if n == 0 {
 			return syscall.ENOSPC
@@ -89,10 +107,13 @@ func (j fullJournal) Append(ctx context.Context, header, body []byte) (journal.R
 
 var fullDisks atomic.Int64
 
-func openFull(t *testing.T, dir string) (*Mailbox, *fullDisk) {
+func openFull(t *testing.T, dir string) (*Mailbox, *fullDisk) { return openFullWith(t, dir, -1) }
+
+// openFullWith opens a mailbox on a disk with room for so many writes.
+func openFullWith(t *testing.T, dir string, left int64) (*Mailbox, *fullDisk) {
 	t.Helper()
 	d := &fullDisk{VFS: vfs.Find("")}
-	d.left.Store(-1)
+	d.left.Store(left)
 	name := fmt.Sprintf("full%d", fullDisks.Add(1))
 	pages.Register(name, d)
 	t.Cleanup(func() { vfs.Unregister(name) })
@@ -295,6 +316,109 @@ func checkTidy(t testing.TB, m *Mailbox) {
 	}
 }
 
+// TestOpenOnFullDisk opens a mailbox while the disk is full: reading works, and what cannot be done says why.
+func TestOpenOnFullDisk(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	m, _ := openFull(t, dir)
+	in := inboxOf(t, m)
+	filed := put(t, m, in.ID, text("filed", "b"))
+	spoolAll(t, m)
+	logged := put(t, m, in.ID, text("logged", "b"))
+	tcheck(t, m.Close())
+
+	m, disk := openFullWith(t, dir, 0)
+	for _, uid := range []mail.UID{filed, logged} {
+		bodyOf(t, m, in.ID, uid)
+	}
+	wantUIDs(t, "search", search(t, m, in.ID, mail.Query{Text: []string{"logged"}}), logged)
+	if err := m.Accept(ctx, mail.Submission{From: "me"}, text("x", "y"), []Outgoing{outTo(1, "anna")}); !errors.Is(err, mail.ErrNoSpace) {
+		t.Errorf("accepted on a full disk: %v", err)
+	}
+	for _, size := range []int64{10, smallMessage + 1} {
+		if _, err := m.Append(ctx, in.ID, bytes.NewReader(make([]byte, size)), size, nil, time.Time{}); !errors.Is(err, mail.ErrNoSpace) {
+			t.Errorf("stored %d bytes on a full disk: %v", size, err)
+		}
+	}
+	if _, _, err := m.SetFlags(ctx, in.ID, []mail.UID{filed}, mail.AddFlags, []mail.Flag{mail.Flagged}, 0); !errors.Is(err, mail.ErrNoSpace) {
+		t.Errorf("flagged on a full disk: %v", err)
+	}
+
+	// Once there is room the mark of the last Close does not hide what a crash leaves behind.
+	disk.left.Store(-1)
+	if _, err := m.take(ctx, bytes.NewReader(make([]byte, smallMessage+1)), smallMessage+1); err != nil {
+		t.Fatal(err)
+	}
+	crashed := t.TempDir()
+	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
+	checkTidy(t, openTest(t, crashed))
+
+	// It can be closed when it is full again.
+	disk.left.Store(0)
+	tcheck(t, m.Close())
+	m, _ = openFull(t, dir)
+	checkTidy(t, m)
+	bodyOf(t, m, in.ID, filed)
+}
+
+// TestDeleteOnFullDisk deletes mail with the room that is set aside for it.
+func TestDeleteOnFullDisk(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	m, _ := openFull(t, dir)
+	in := inboxOf(t, m)
+	for range 5 {
+		put(t, m, in.ID, text("a", "b"))
+	}
+	spoolAll(t, m)
+	tcheck(t, m.Close())
+	m, disk := openFullWith(t, dir, 0)
+	disk.size.Store(reserveSize)
+	disk.reserve = &m.reserve
+	full := func() {
+		t.Helper()
+		disk.left.Store(0)
+		if _, _, err := m.SetFlags(ctx, in.ID, uidsOf(t, m, in.ID), mail.AddFlags, []mail.Flag{mail.Flagged}, 0); !errors.Is(err, mail.ErrNoSpace) {
+			t.Fatalf("what is set aside went into flags: %v", err)
+		}
+	}
+	full()
+	_, _, err := m.SetFlags(ctx, in.ID, []mail.UID{1, 2}, mail.AddFlags, []mail.Flag{mail.Deleted}, 0)
+	tcheck(t, err)
+	full()
+	gone, err := m.Expunge(ctx, in.ID, nil)
+	tcheck(t, err)
+	wantUIDs(t, "expunged", gone, 1, 2)
+	full()
+	_, err = m.Move(ctx, in.ID, []mail.UID{3}, "Trash")
+	tcheck(t, err)
+	full()
+	tcheck(t, m.collect(ctx))
+	files := 0
+	for range filesOf(t, filepath.Join(dir, messagesDir)) {
+		files++
+	}
+	if files != 3 {
+		t.Errorf("%d files are left", files)
+	}
+	// Half of what is left each time, and filled up again when there is room.
+	if st, err := os.Stat(filepath.Join(dir, reserveFile)); err != nil || st.Size() != reserveSize>>4 {
+		t.Errorf("the reserve has %v, %v", st, err)
+	}
+	for m.reserve.spend() {
+	}
+	disk.size.Store(0)
+	full()
+	if _, err := m.Move(ctx, in.ID, []mail.UID{4}, "Trash"); !errors.Is(err, mail.ErrNoSpace) {
+		t.Errorf("moved without room: %v", err)
+	}
+	disk.left.Store(-1)
+	tcheck(t, m.reserve.fill())
+	if st, err := os.Stat(filepath.Join(dir, reserveFile)); err != nil || st.Size() != reserveSize {
+		t.Errorf("the reserve has %v, %v", st, err)
+	}
+	wantUIDs(t, "left", uidsOf(t, m, in.ID), 4, 5)
+	checkTidy(t, m)
+}
+
 // TestFilesCannotBeMade keeps mail readable while no file can be made.
 func TestFilesCannotBeMade(t *testing.T) {
 	dir := t.TempDir()
@@ -339,7 +463,7 @@ func TestSweep(t *testing.T) {
 		c, err = contentOf(conn, 1)
 		return err
 	}))
-	tcheck(t, m.makeMessageDir(c.name.path(dir)))
+	tcheck(t, m.makeMessageDir(t.Context(), c.name.path(dir)))
 	tcheck(t, os.WriteFile(c.name.path(dir), []byte("half"), 0o600))
 	crashed := t.TempDir()
 	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))

@@ -39,6 +39,7 @@ type Mailbox struct {
 	metaKey    []byte
 	maxMessage int64
 	log        *slog.Logger
+	recovered  bool // Open has come to its end
 
 	journal journalLog
 	writer  *writer
@@ -49,6 +50,7 @@ type Mailbox struct {
 	heads   headCache
 	recent  recent
 	names   contentNames
+	reserve reserve
 	buffers sync.Pool
 
 	mu     sync.RWMutex
@@ -71,6 +73,7 @@ type Mailbox struct {
 // The files of a mailbox in its directory.
 const (
 	indexFile   = "index.db"
+	reserveFile = "reserve"
 	journalDir  = "journal"
 	messagesDir = "messages"
 )
@@ -107,6 +110,7 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.reserve.path = filepath.Join(m.dir, reserveFile)
 	key := cfg.Keys.PageKey()
 	if m.metaKey, err = deriveMetaKey(key); err != nil {
 		return nil, err
@@ -124,6 +128,9 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	}
 	path := filepath.Join(m.dir, indexFile)
 	conn, err := pages.Open(ctx, path, key, pages.Options{Cache: 4096, VFS: o.vfs})
+	for pages.IsFull(err) && m.reserve.spend() {
+		conn, err = pages.Open(ctx, path, key, pages.Options{Cache: 4096, VFS: o.vfs})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +155,10 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	}
 	if err := m.recover(ctx); err != nil {
 		return nil, err
+	}
+	m.recovered = true
+	if err := m.reserve.fill(); err != nil {
+		m.log.Warn("no room could be set aside for a full disk", "error", err)
 	}
 	return m, syncDir(m.dir)
 }
@@ -246,7 +257,7 @@ func (m *Mailbox) release() error {
 		for w.commit() {
 		}
 		if m.journal != nil {
-			errs = append(errs, m.markClean(w.conn))
+			errs = append(errs, m.markClean())
 		}
 		errs = append(errs, m.readers.close(), w.conn.Close())
 	}

@@ -20,9 +20,7 @@ func (m *Mailbox) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.write(ctx, func(t *tx) error { return t.setMeta("clean", 0) }); err != nil {
-		return err
-	}
+	m.writer.clean.Store(clean != 0)
 	live := make(map[journal.Ref]*content)
 	err = c.Query("SELECT "+contentColumns+" FROM content WHERE ref IS NOT NULL", nil, func(r *pages.Row) error {
 		x, err := scanContent(r)
@@ -77,12 +75,27 @@ func (m *Mailbox) recover(ctx context.Context) error {
 	return nil
 }
 
-// markClean notes that there are no left-overs, when the index is about to be closed.
-func (m *Mailbox) markClean(c *pages.Conn) error {
-	if !m.accepts.empty() || m.writer.uncertain {
+// markClean notes that there are no left-overs, when the index is about to be closed. On a full disk it does not, and
+// the next Open looks for them.
+func (m *Mailbox) markClean() error {
+	w := m.writer
+	if !m.recovered || !m.accepts.empty() || w.uncertain || w.clean.Load() {
 		return nil
 	}
-	return c.Exec("INSERT INTO meta(key, value) VALUES('clean', 1) ON CONFLICT(key) DO UPDATE SET value=1")
+	err := w.conn.Exec("INSERT INTO meta(key, value) VALUES('clean', 1) ON CONFLICT(key) DO UPDATE SET value=1")
+	if pages.IsFull(err) {
+		return nil
+	}
+	return err
+}
+
+// soil takes back what markClean noted, before there is a file that a crash would leave behind. Each
+// transaction that changes something does so too.
+func (m *Mailbox) soil(ctx context.Context) error {
+	if !m.writer.clean.Load() {
+		return nil
+	}
+	return m.write(ctx, func(t *tx) error { return t.setMeta("clean", 0) })
 }
 
 // sweep removes the message files that no row points to, nor an accepted message that waits for its rows.

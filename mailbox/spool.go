@@ -181,7 +181,7 @@ func (m *Mailbox) writeFiles(ctx context.Context, batch []content) (written []bo
 		path := x.name.path(m.dir)
 		if dir := filepath.Dir(path); !dirs[dir] {
 			dirs[dir] = true
-			if err := m.makeMessageDir(path); err != nil {
+			if err := m.makeMessageDir(ctx, path); err != nil {
 				return nil, err
 			}
 		}

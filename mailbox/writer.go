@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peerpost/peerpost/internal/mail"
@@ -28,6 +29,9 @@ type writer struct {
 	queue  []*operation
 	closed bool
 
+	// clean: the index says that there is nothing a crash left behind. The first change takes it back.
+	clean atomic.Bool
+
 	// Of whoever has the turn.
 	counters       // the numbers given away last
 	uncertain bool // a commit has failed
@@ -42,10 +46,11 @@ type counters struct {
 
 // operation is one caller's part of a transaction.
 type operation struct {
-	ctx  context.Context
-	run  func(*tx) error
-	err  error
-	done chan struct{}
+	ctx   context.Context
+	run   func(*tx) error
+	frees bool // it makes room: the reserve is there for it
+	err   error
+	done  chan struct{}
 }
 
 var (
@@ -61,8 +66,17 @@ var (
 // can be undone, and what it hands to tx.after is done once it cannot. A
 // context that ends before the operation began takes it back.
 func (m *Mailbox) write(ctx context.Context, run func(*tx) error) error {
-	w := m.writer
-	op := &operation{ctx: ctx, run: run, done: make(chan struct{})}
+	return m.writer.do(&operation{ctx: ctx, run: run, done: make(chan struct{})})
+}
+
+// writeFreeing is write for an operation that leads to more room on the disk. On a full one it gets what is set aside,
+// and run is called again.
+func (m *Mailbox) writeFreeing(ctx context.Context, run func(*tx) error) error {
+	return m.writer.do(&operation{ctx: ctx, run: run, frees: true, done: make(chan struct{})})
+}
+
+// do has an operation committed.
+func (w *writer) do(op *operation) error {
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
@@ -70,7 +84,7 @@ func (m *Mailbox) write(ctx context.Context, run func(*tx) error) error {
 	}
 	w.queue = append(w.queue, op)
 	w.mu.Unlock()
-	stop := ctx.Done()
+	stop := op.ctx.Done()
 	for {
 		select {
 		case <-op.done:
@@ -80,7 +94,7 @@ func (m *Mailbox) write(ctx context.Context, run func(*tx) error) error {
 			<-w.turn
 		case <-stop:
 			if w.withdraw(op) {
-				return ctx.Err()
+				return op.ctx.Err()
 			}
 			stop = nil // it is being committed
 		}
@@ -114,11 +128,31 @@ func (w *writer) commit() bool {
 		return false
 	}
 	w.transact(batch)
+	w.transactAgain(batch)
 	w.mailbox.checkpointAlone()
 	for _, op := range batch {
 		close(op.done)
 	}
 	return true
+}
+
+// transactAgain has another try, with the room that was set aside, at operations that make some.
+func (w *writer) transactAgain(batch []*operation) {
+	for {
+		var again []*operation
+		for _, op := range batch {
+			if op.frees && errors.Is(op.err, mail.ErrNoSpace) {
+				again = append(again, op)
+			}
+		}
+		if len(again) == 0 || !w.mailbox.reserve.spend() {
+			return
+		}
+		for _, op := range again {
+			op.err = nil
+		}
+		w.transact(again)
+	}
 }
 
 // transact runs a batch of operations in one transaction.
@@ -135,6 +169,7 @@ func (w *writer) transact(batch []*operation) {
 		return
 	}
 	t := &tx{m: w.mailbox, c: w.conn, drafts: make(map[int64]*draft), counters: w.counters}
+	before := w.conn.TotalChanges()
 	for _, op := range batch {
 		if op.err = op.ctx.Err(); op.err != nil {
 			continue
@@ -145,16 +180,31 @@ func (w *writer) transact(batch []*operation) {
 			return
 		}
 	}
-	if err := w.conn.Exec("COMMIT"); err != nil {
-		if w.conn.InTransaction() {
-			_ = w.conn.Script("ROLLBACK")
+	soils := w.clean.Load() && w.conn.TotalChanges() != before
+	if soils {
+		if err := t.setMeta("clean", 0); err != nil {
+			w.rollback()
+			fail(err)
+			return
 		}
+	}
+	if err := w.conn.Exec("COMMIT"); err != nil {
+		w.rollback()
 		w.uncertain = true
 		fail(fmt.Errorf("%w: %w", errUncertain, err))
 		return
 	}
+	if soils {
+		w.clean.Store(false)
+	}
 	w.counters = t.counters
 	w.mailbox.publish(t)
+}
+
+func (w *writer) rollback() {
+	if w.conn.InTransaction() {
+		_ = w.conn.Script("ROLLBACK")
+	}
 }
 
 // tx is a transaction, as an operation sees it: the database, and the states

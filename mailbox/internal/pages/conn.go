@@ -109,6 +109,9 @@ func (c *Conn) LastID() int64 { return c.db.LastInsertRowID() }
 // Changes is how many rows the last statement changed.
 func (c *Conn) Changes() int64 { return c.db.Changes() }
 
+// TotalChanges is how many rows all statements changed since Open.
+func (c *Conn) TotalChanges() int64 { return c.db.TotalChanges() }
+
 // OnCommit has f told after each commit how many pages the write-ahead log holds.
 func (c *Conn) OnCommit(f func(pages int)) {
 	c.db.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error {
@@ -213,9 +216,10 @@ func bind(s *sqlite3.Stmt, i int, a any) error {
 	return fmt.Errorf("argument %d has a type that is not stored: %T", i, a)
 }
 
-// IsFull reports whether an error means that the disk, or the share of it that is ours, is full.
+// IsFull reports whether an error means that the disk, or the share of it that is ours, is full: that the shared index
+// cannot be made so large has no other cause.
 func IsFull(err error) bool {
-	return errors.Is(err, sqlite3.FULL) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota)
+	return errors.Is(err, sqlite3.FULL) || errors.Is(err, sqlite3.IOERR_SHMSIZE) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota)
 }
 
 // IsInterrupted reports whether an error comes from a context that ended.
