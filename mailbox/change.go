@@ -10,7 +10,7 @@ import (
 // SetFlags changes flags and returns the new entries of the UIDs that exist.
 // UIDs whose mod-sequence is above unchangedSince (0: no condition) are left
 // alone and returned in modified (RFC 7162, 3.1.3). A message that has the
-// flags already keeps its mod-sequence.
+// flags already keeps its mod-sequence. Entries say what they followed.
 func (m *Mailbox) SetFlags(ctx context.Context, id int64, uids []mail.UID, op mail.FlagOp, flags []mail.Flag, unchangedSince mail.ModSeq) (entries []mail.Entry, modified []mail.UID, err error) {
 	set, err := m.flags.make(flags)
 	if err != nil {
@@ -59,7 +59,9 @@ func (t *tx) setFlags(f *folder, uids []mail.UID, op mail.FlagOp, flags *flagSet
 			made[x.flags] = to
 		}
 		if to == x.flags {
-			entries = append(entries, x.entry())
+			entry := x.entry()
+			entry.Before = x.modseq
+			entries = append(entries, entry)
 			return true
 		}
 		if modseq == 0 {
@@ -72,7 +74,9 @@ func (t *tx) setFlags(f *folder, uids []mail.UID, op mail.FlagOp, flags *flagSet
 		e.set(y)
 		touched = append(touched, y.uid)
 		from[x.flags] = append(from[x.flags], y.uid)
-		entries = append(entries, y.entry())
+		entry := y.entry()
+		entry.Before = x.modseq
+		entries = append(entries, entry)
 		return true
 	})
 	if err != nil || len(touched) == 0 {

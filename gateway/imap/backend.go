@@ -59,7 +59,7 @@ type Mailbox interface {
 	// Append stores a message; it is on disk when Append returns. size is exact.
 	// mail.ErrTooLarge, mail.ErrNoSpace.
 	Append(ctx context.Context, folder int64, r io.Reader, size int64, flags []mail.Flag, internal time.Time) (mail.UID, error)
-	// SetFlags changes flags and returns the new entries of all UIDs that exist.
+	// SetFlags changes flags and returns the new entries of all UIDs that exist, with Before.
 	// UIDs whose mod-sequence is above unchangedSince (0: no condition) are left
 	// alone and returned in modified (RFC 7162, 3.1.3).
 	SetFlags(ctx context.Context, folder int64, uids []mail.UID, op mail.FlagOp, flags []mail.Flag, unchangedSince mail.ModSeq) (entries []mail.Entry, modified []mail.UID, err error)

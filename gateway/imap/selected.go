@@ -21,7 +21,7 @@ type selected struct {
 	uids   []mail.UID  // what the client knows of; shared, never changed
 	modseq mail.ModSeq // up to which it knows
 
-	told  [][]mail.Entry  // flags that the client has been told since, or did not want to be
+	told  [][]mail.Entry  // flags that the client has been told since, or can work out
 	saved []mail.UIDRange // SEARCHRES: what "$" stands for; sorted
 }
 
@@ -222,7 +222,7 @@ func wasTold(told [][]mail.Entry, e mail.Entry) bool {
 // maxTold bounds selected.told. What is forgotten is told twice, which does no harm.
 const maxTold = 64
 
-// tell notes that the client has heard of entries, or does not want to.
+// tell notes that the client has heard of entries, or need not.
 func (v *selected) tell(entries []mail.Entry) {
 	if len(entries) == 0 {
 		return
@@ -231,6 +231,18 @@ func (v *selected) tell(entries []mail.Entry) {
 		v.told = append(v.told[:0], v.told[1:]...)
 	}
 	v.told = append(v.told, entries)
+}
+
+// guessed returns those of the entries of a change, made by this session, whose flags the client works out right
+// without being told: nothing that others did, and it has not heard of, came before the change (RFC 3501, 6.4.6).
+func (v *selected) guessed(entries []mail.Entry) []mail.Entry {
+	var known []mail.Entry
+	for _, e := range entries {
+		if e.Before <= v.modseq || wasTold(v.told, mail.Entry{UID: e.UID, ModSeq: e.Before}) {
+			known = append(known, e)
+		}
+	}
+	return known
 }
 
 // Idle tells what happens, as it happens, until stop. It runs beside the

@@ -114,6 +114,29 @@ func TestOthersAreTold(t *testing.T) {
 	same(t, d.ok("UID FETCH 4 (UID)"), "* 2 FETCH (UID 4)", "* 1 EXPUNGE")
 }
 
+// What others did just before a silent change is told: the client cannot know it (RFC 3501, 6.4.6).
+func TestSilentChangesHideNobodysElse(t *testing.T) {
+	b := start(t)
+	b.fill("INBOX", many(4)...)
+	c, d := b.selected(), b.selected()
+
+	d.ok("STORE 1 +FLAGS (\\Seen)")
+	d.ok("STORE 2:3 +FLAGS (\\Flagged)")
+	same(t, c.ok("STORE 1,2,4 +FLAGS.SILENT (\\Flagged)"),
+		"* 1 FETCH (UID 1 FLAGS (\\Seen \\Flagged))", "* 2 FETCH (UID 2 FLAGS (\\Flagged))", "* 3 FETCH (UID 3 FLAGS (\\Flagged))")
+	same(t, c.ok("NOOP"))
+
+	// One silent change after another, and after one that was answered, hides nothing.
+	b.fill("INBOX", simple(5))
+	d.ok("STORE 4 +FLAGS.SILENT (\\Deleted)")
+	d.ok("EXPUNGE")
+	same(t, c.ok("STORE 1 -FLAGS (\\Seen)"), "* 1 FETCH (FLAGS (\\Flagged))")
+	same(t, c.ok("STORE 1 +FLAGS.SILENT (\\Answered)"))
+	same(t, c.ok("STORE 1 +FLAGS.SILENT (\\Draft)"))
+	same(t, c.ok("NOOP"), "* 4 EXPUNGE", "* 4 EXISTS")
+	same(t, c.ok("FETCH 1 FLAGS"), "* 1 FETCH (FLAGS (\\Flagged \\Answered \\Draft))")
+}
+
 func TestComingAndGoingBetweenTwoLooks(t *testing.T) {
 	b := start(t)
 	b.fill("INBOX", many(2)...)

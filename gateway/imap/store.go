@@ -58,10 +58,11 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 	if err != nil {
 		return s.answer("STORE", err)
 	}
-	v.tell(entries)
 	if change.Silent {
+		v.tell(v.guessed(entries))
 		return nil
 	}
+	v.tell(entries)
 	_, byUID := set.(imap.UIDSet)
 	var scratch []imap.Flag
 	for _, e := range entries {

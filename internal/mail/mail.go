@@ -84,6 +84,7 @@ type Entry struct {
 	UID    UID
 	ModSeq ModSeq
 	Flags  []Flag // shared, not to be changed
+	Before ModSeq // of what SetFlags returns: the mod-sequence that it found; ModSeq when it changed nothing
 }
 
 // Changes is what happened to a folder since a mod-sequence.

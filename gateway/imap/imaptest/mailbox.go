@@ -499,6 +499,7 @@ func (m *Mailbox) SetFlags(ctx context.Context, folder int64, uids []mail.UID, o
 			modified = append(modified, uid)
 			continue
 		}
+		before := msg.entry.ModSeq
 		if to := combine(msg.entry.Flags, op, flags); !sameFlags(to, msg.entry.Flags) {
 			if !changed {
 				changed = true
@@ -507,7 +508,9 @@ func (m *Mailbox) SetFlags(ctx context.Context, folder int64, uids []mail.UID, o
 			msg.entry.Flags, msg.entry.ModSeq = to, f.modseq
 			f.log = append(f.log, change{modseq: f.modseq, uid: uid})
 		}
-		entries = append(entries, msg.entry)
+		entry := msg.entry
+		entry.Before = before
+		entries = append(entries, entry)
 	}
 	if changed {
 		f.touched()

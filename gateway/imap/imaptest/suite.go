@@ -285,6 +285,15 @@ func (s *suite) flags() {
 	if e[0].ModSeq <= v.ModSeq || e[0].ModSeq != e[1].ModSeq {
 		s.Errorf("%v after %d", e, v.ModSeq)
 	}
+	first := e[0].ModSeq
+	if e[0].Before == 0 || e[0].Before > v.ModSeq {
+		s.Errorf("%v follows %d", e[0], e[0].Before)
+	}
+	e, _ = set(mail.AddFlags, 0, []mail.UID{u[0], u[1]}, mail.Seen)
+	s.equal([]any{e[0].ModSeq, e[0].Before}, []any{first, first}) // it had the flag
+	e, _ = set(mail.AddFlags, 0, []mail.UID{u[0]}, mail.Draft)
+	s.equal(e[0].Before, first)
+	set(mail.RemoveFlags, 0, []mail.UID{u[0]}, mail.Draft)
 	set(mail.AddFlags, 0, []mail.UID{u[0], u[2]}, mail.Flagged, "WORK")
 	set(mail.RemoveFlags, 0, []mail.UID{u[1]}, "Work")
 	entries, err := s.m.Entries(s.ctx, f.ID, u)
