@@ -159,6 +159,25 @@ func TestThrottle(t *testing.T) {
 	c.ok("LOGIN %q %q", user, password)
 }
 
+// The part before the @ is the client's to choose: guesses under many of them are guesses at one account.
+func TestThrottleUnderManyNames(t *testing.T) {
+	b := start(t)
+	var tries atomic.Int32
+	b.accounts.Intercept(func(string) error { tries.Add(1); return mail.ErrCredentials })
+	for i := range 20 {
+		c := b.dial()
+		c.greeting()
+		_, status := c.do("LOGIN x%d@%s guess%d", i, "Key.example", i)
+		c.c.Close()
+		if i > 10 && !strings.HasPrefix(status, "NO [LIMIT]") {
+			t.Fatalf("try %d: %q", i+1, status)
+		}
+	}
+	if n := tries.Load(); n != 6 {
+		t.Errorf("%d passwords were tried", n)
+	}
+}
+
 func TestLoginErrors(t *testing.T) {
 	for _, c := range []struct {
 		err  error

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -70,12 +69,12 @@ type Server struct {
 	stop    chan struct{} // closed by Close
 	stopped sync.Once
 
-	mu      sync.Mutex
-	running bool
-	conns   map[*conn]struct{}
-	waiting int            // of conns: not logged in
-	perUser map[string]int // sessions of a user
-	ended   *sync.Cond     // when a connection has gone
+	mu       sync.Mutex
+	running  bool
+	conns    map[*conn]struct{}
+	waiting  int            // of conns: not logged in
+	sessions map[string]int // of each account that somebody has logged in to
+	ended    *sync.Cond     // when a connection has gone
 }
 
 // listener is one door of the Server.
@@ -97,11 +96,11 @@ func New(c Config) (*Server, error) {
 			Waiting:    cmp.Or(c.Limits.Waiting, MaxWaiting),
 			LoginDelay: cmp.Or(c.Limits.LoginDelay, LoginDelay),
 		},
-		log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
-		logins:  throttle.NewLogins(),
-		stop:    make(chan struct{}),
-		conns:   make(map[*conn]struct{}),
-		perUser: make(map[string]int),
+		log:      cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		logins:   throttle.NewLogins(),
+		stop:     make(chan struct{}),
+		conns:    make(map[*conn]struct{}),
+		sessions: make(map[string]int),
 	}
 	s.ended = sync.NewCond(&s.mu)
 	if c.Plain != nil {
@@ -300,24 +299,24 @@ func (s *Server) newSession(base context.Context, k *conn, log *slog.Logger) (*s
 	return ss, nil
 }
 
-// enter counts a session that has logged in; false when the user has too many.
-func (s *Server) enter(user string) bool {
+// enter counts a session that has logged in; false when the account has too many.
+func (s *Server) enter(account string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.perUser[user] >= s.limits.PerAccount {
+	if s.sessions[account] >= s.limits.PerAccount {
 		return false
 	}
-	s.perUser[user]++
+	s.sessions[account]++
 	s.waiting--
 	return true
 }
 
 // exit undoes enter.
-func (s *Server) exit(user string) {
+func (s *Server) exit(account string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.perUser[user]--; s.perUser[user] == 0 {
-		delete(s.perUser, user)
+	if s.sessions[account]--; s.sessions[account] == 0 {
+		delete(s.sessions, account)
 	}
 	s.waiting++
 }
@@ -357,15 +356,6 @@ func (s *Server) leave(kill context.CancelFunc) {
 	for len(s.conns) > 0 {
 		s.ended.Wait()
 	}
-}
-
-// userKey is what a user name is counted under.
-func userKey(user string) string {
-	const longest = 512
-	if len(user) > longest {
-		user = user[:longest]
-	}
-	return strings.ToLower(user)
 }
 
 // single is a listener that gives one connection and is then closed.

@@ -304,6 +304,9 @@ func TestManySessionsOfOneAccount(t *testing.T) {
 	if !strings.HasPrefix(status, "NO [LIMIT] ") || strings.Contains(strings.ToLower(status), "authentication") {
 		t.Errorf("%q", status)
 	}
+	alias := "Other" + user[strings.LastIndexByte(user, '@'):]
+	b.accounts.Add(alias, password, b.mailbox)
+	c.fails("NO [LIMIT] Too many connections of this account", "LOGIN %q %q", alias, password)
 	clients[0].c.Close()
 	await(t, "room for another session", func() bool { return b.server.Sessions() <= imap.MaxPerAccount })
 	c.ok("LOGIN %q %q", user, password)

@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 
+	"github.com/peerpost/peerpost/gateway/internal/throttle"
 	"github.com/peerpost/peerpost/internal/mail"
 )
 
@@ -45,7 +46,8 @@ type session struct {
 
 	failures int           // wrong passwords on this connection
 	keep     func() bool   // keeps the password's end from ending a session that has ended
-	user     string        // key of the account, when logged in
+	account  string        // as throttle.Account tells it
+	entered  bool          // it is counted among the account's sessions
 	limit    atomic.Uint32 // bytes of the largest message that may be uploaded
 
 	mu      sync.Mutex // held by each method that needs the folder, and by Idle while it tells
@@ -68,15 +70,15 @@ func (s *session) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.sel = nil
-	user, keep := s.user, s.keep
-	s.user = ""
+	entered, keep := s.entered, s.keep
+	s.entered = false
 	s.mu.Unlock()
 	if keep != nil {
 		keep()
 	}
 	s.idle.Wait()
-	if user != "" {
-		s.server.exit(user)
+	if entered {
+		s.server.exit(s.account)
 	}
 	s.conn.finish()
 	return nil
@@ -89,16 +91,17 @@ func (s *session) Login(user, password string) error {
 	if s.failures >= maxFailures {
 		return refuse(imap.ResponseCodeLimit, "Too many tries on this connection")
 	}
-	key := userKey(user)
-	if wait := s.server.logins.Allow(key, password, s.remote); wait > 0 {
+	try, wait := s.server.logins.Begin(user, password, s.remote)
+	if wait > 0 {
 		s.failed("throttled", 0)
 		return refuse(imap.ResponseCodeLimit, fmt.Sprintf("Too many wrong passwords, try again in %d seconds", int(math.Ceil(wait.Seconds()))))
 	}
+	defer try.End()
 	mb, err := s.login(user, password)
 	switch {
 	case err == nil:
 	case errors.Is(err, mail.ErrCredentials):
-		s.server.logins.Fail(key, password, s.remote)
+		try.Wrong()
 		s.failed("wrong user name or password", s.server.limits.LoginDelay)
 		return refuse(imap.ResponseCodeAuthenticationFailed, "Authentication failed: wrong user name or password")
 	case errors.Is(err, mail.ErrThrottled):
@@ -112,13 +115,14 @@ func (s *session) Login(user, password string) error {
 		}
 		return refuse(imap.ResponseCodeUnavailable, "The account cannot be opened now, try again later")
 	}
-	s.server.logins.Success(key, password, s.remote)
-	if !s.server.enter(key) {
+	try.Right()
+	account := throttle.Account(user)
+	if !s.server.enter(account) {
 		s.log.Warn("too many IMAP sessions of one account", "user", user)
 		return refuse(imap.ResponseCodeLimit, "Too many connections of this account, close some")
 	}
 	s.mu.Lock()
-	s.mailbox, s.user = mb, key
+	s.mailbox, s.account, s.entered = mb, account, true
 	if r, ok := mb.(mail.Revocable); ok {
 		s.keep = context.AfterFunc(r.Granted(), s.revoke)
 	}

@@ -3,12 +3,12 @@ package submission
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
+	"github.com/peerpost/peerpost/gateway/internal/throttle"
 	"github.com/peerpost/peerpost/internal/mail"
 )
 
@@ -95,17 +95,19 @@ func (s *session) login(user, password string) error {
 	if user == "" || len(user) > maxUser || len(password) > maxPassword {
 		return s.wrong(answerWrong)
 	}
-	key, remote := strings.ToLower(user), s.conn.RemoteAddr()
-	if s.srv.logins.Allow(key, password, remote) > 0 {
+	remote := s.conn.RemoteAddr()
+	try, wait := s.srv.logins.Begin(user, password, remote)
+	if wait > 0 {
 		return s.wrong(answerThrottled)
 	}
+	defer try.End()
 	s.conn.flush(writeTime)
 	ctx, cancel := context.WithTimeout(s.srv.base, lookupTime)
 	defer cancel()
 	box, err := s.srv.cfg.Accounts.Login(ctx, user, password, remote)
 	switch {
 	case errors.Is(err, mail.ErrCredentials):
-		s.srv.logins.Fail(key, password, remote)
+		try.Wrong()
 		return s.wrong(answerWrong)
 	case errors.Is(err, mail.ErrThrottled):
 		return s.wrong(answerThrottled)
@@ -113,8 +115,8 @@ func (s *session) login(user, password string) error {
 		s.log().Error("login failed", "error", err)
 		return answerNoLogin
 	}
-	s.srv.logins.Success(key, password, remote)
-	if !s.srv.enter(s.conn, accountOf(user)) {
+	try.Right()
+	if !s.srv.enter(s.conn, throttle.Account(user)) {
 		return answerCrowd
 	}
 	s.mu.Lock()
@@ -131,13 +133,4 @@ func (s *session) login(user, password string) error {
 func (s *session) revoke() {
 	s.log().Info("session ended with its app password")
 	s.conn.revoke()
-}
-
-// accountOf tells accounts apart: the domain of an address is its key, what
-// stands before it is free.
-func accountOf(user string) string {
-	if i := strings.LastIndexByte(user, '@'); i >= 0 {
-		user = user[i+1:]
-	}
-	return strings.ToLower(user)
 }

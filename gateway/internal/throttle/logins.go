@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,14 +15,17 @@ import (
 // The pace of Logins. A mail client with an old password tries every few
 // minutes from the same place as its owner's other clients.
 const (
-	freeByUser  = DefaultFree // wrong passwords of one user from one place
+	freeByUser  = DefaultFree // wrong passwords of one account from one place
 	freeByPlace = 30          // wrong passwords from one place
 	maxProven   = 1024        // passwords that are remembered to be right: 32 bytes each
 )
 
-// Logins slows down logins that fail. It counts by user and place together,
+// Logins slows down logins that fail. It counts by account and place together,
 // and by place alone, except that all programs of this machine share the place
 // of loopback: there one with an old password must not shut out the others.
+// A try counts from when it begins, so that nobody gets more of them by trying
+// side by side; but the clients of somebody who logs in with one password from
+// many connections at once make one try.
 //
 // A password that was right before never waits, so that its owner gets in
 // whatever somebody else tries under the same name.
@@ -29,75 +33,135 @@ type Logins struct {
 	users, places *Throttle
 	secret        [sha256.Size]byte
 
-	mu     sync.Mutex
-	proven map[[sha256.Size]byte]struct{} // keyed hashes of user and password
+	mu      sync.Mutex
+	proven  map[[sha256.Size]byte]struct{} // keyed hashes of account and password
+	running map[guess]int                  // tries that have begun
+}
+
+// guess is a password of an account that is tried from a place.
+type guess struct {
+	hash  [sha256.Size]byte // of account and password
+	place string
 }
 
 // NewLogins returns Logins that know nobody yet.
 func NewLogins() *Logins {
 	l := &Logins{
-		users:  New(Config{Free: freeByUser}),
-		places: New(Config{Free: freeByPlace}),
-		proven: make(map[[sha256.Size]byte]struct{}),
+		users:   New(Config{Free: freeByUser}),
+		places:  New(Config{Free: freeByPlace}),
+		proven:  make(map[[sha256.Size]byte]struct{}),
+		running: make(map[guess]int),
 	}
 	rand.Read(l.secret[:])
 	return l
 }
 
-// Allow returns how long to wait before the password may be tried; zero when
-// it may be tried now.
-func (l *Logins) Allow(user, password string, from net.Addr) time.Duration {
-	hash := l.hash(user, password)
-	l.mu.Lock()
-	_, proven := l.proven[hash]
-	l.mu.Unlock()
-	if proven {
-		return 0
-	}
-	wait := l.users.Allow(userAt(user, from))
-	if !listen.Loopback(from) {
-		wait = max(wait, l.places.Allow(Remote(from)))
-	}
-	return wait
+// Account tells accounts apart by the name that a client logs in with: the
+// domain of an address is the account's key, and what stands before it is free.
+// A name without a domain stands for itself, in any case.
+func Account(user string) string {
+	return strings.ToLower(strings.ToUpper(user[strings.LastIndexByte(user, '@')+1:]))
 }
 
-// Fail counts a wrong password.
-func (l *Logins) Fail(user, password string, from net.Addr) {
-	hash := l.hash(user, password)
-	l.mu.Lock()
-	delete(l.proven, hash) // it was taken away
-	l.mu.Unlock()
-	l.users.Fail(userAt(user, from))
-	if !listen.Loopback(from) {
-		l.places.Fail(Remote(from))
-	}
+// Try is a password that is being tried. Right, Wrong or End must be called.
+type Try struct {
+	logins  *Logins
+	guess   guess
+	user    string // key in users
+	counted bool   // in places as well
+	free    bool   // it was right before
+	ended   bool
 }
 
-// Success remembers a password that was right. The first time it also forgets
-// the failures of the user at that place: they were mistakes. Later times do
-// not, or whoever guesses would have a new start with each of its owner's logins.
-func (l *Logins) Success(user, password string, from net.Addr) {
-	hash := l.hash(user, password)
+// Begin begins to try a password, or returns how long to wait before.
+func (l *Logins) Begin(user, password string, from net.Addr) (*Try, time.Duration) {
+	account, place := Account(user), Remote(from)
+	t := &Try{logins: l, guess: guess{l.hash(account, password), place}, user: place + " " + account, counted: !listen.Loopback(from)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, proven := l.proven[hash]; proven {
-		return
+	if _, t.free = l.proven[t.guess.hash]; t.free {
+		return t, 0
 	}
-	if len(l.proven) >= maxProven {
-		clear(l.proven)
+	if l.running[t.guess] == 0 {
+		wait := l.users.Allow(t.user)
+		if t.counted {
+			wait = max(wait, l.places.Allow(place))
+		}
+		if wait > 0 {
+			return nil, wait
+		}
+		l.users.Begin(t.user)
+		if t.counted {
+			l.places.Begin(place)
+		}
 	}
-	l.proven[hash] = struct{}{}
-	l.users.Success(userAt(user, from))
+	l.running[t.guess]++
+	return t, 0
 }
 
-func (l *Logins) hash(user, password string) (sum [sha256.Size]byte) {
+// Wrong counts a wrong password.
+func (t *Try) Wrong() {
+	l := t.logins
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.proven, t.guess.hash) // it was taken away
+	l.users.Fail(t.user)
+	if t.counted {
+		l.places.Fail(t.guess.place)
+	}
+	t.end()
+}
+
+// Right remembers a password that was right. The first time it also forgets
+// the failures of the account at that place: they were mistakes. Later times do
+// not, or whoever guesses would have a new start with each of its owner's logins.
+func (t *Try) Right() {
+	l := t.logins
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, proven := l.proven[t.guess.hash]; !proven {
+		if len(l.proven) >= maxProven {
+			clear(l.proven)
+		}
+		l.proven[t.guess.hash] = struct{}{}
+		l.users.Success(t.user)
+	}
+	t.end()
+}
+
+// End takes the try back, if nothing was learned of the password. It does
+// nothing after Right or Wrong.
+func (t *Try) End() {
+	t.logins.mu.Lock()
+	defer t.logins.mu.Unlock()
+	t.end()
+}
+
+// end is End with the lock held.
+func (t *Try) end() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	l := t.logins
+	if t.free {
+		return
+	}
+	if l.running[t.guess]--; l.running[t.guess] > 0 {
+		return
+	}
+	delete(l.running, t.guess)
+	l.users.End(t.user)
+	if t.counted {
+		l.places.End(t.guess.place)
+	}
+}
+
+func (l *Logins) hash(account, password string) (sum [sha256.Size]byte) {
 	h := hmac.New(sha256.New, l.secret[:])
-	h.Write([]byte(user))
+	h.Write([]byte(account))
 	h.Write([]byte{0}) // in no user name of ours
 	h.Write([]byte(password))
 	h.Sum(sum[:0])
 	return sum
 }
-
-// userAt is the key of a user at a place.
-func userAt(user string, from net.Addr) string { return Remote(from) + " " + user }

@@ -48,14 +48,16 @@ type Throttle struct {
 
 	mu    sync.Mutex
 	keys  map[string]*list.Element
-	order *list.List // of *tally, the latest failure in front
+	order *list.List // of *tally, the latest try in front
 }
 
 // tally is what is known of one key.
 type tally struct {
 	key      string
 	failures int
-	last     time.Time
+	running  int       // tries that have begun and not ended
+	failed   time.Time // the last time
+	last     time.Time // when a try began or failed
 }
 
 // New returns a Throttle that knows nobody yet.
@@ -80,7 +82,7 @@ func New(c Config) *Throttle {
 }
 
 // Allow returns how long the key has to wait before its next try; zero when it
-// may try now. It takes nothing: tries that run side by side are all allowed.
+// may try now. Tries that have begun count as if they had failed.
 func (t *Throttle) Allow(key string) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,13 +93,45 @@ func (t *Throttle) Allow(key string) (wait time.Duration) {
 		return 0
 	}
 	y := e.Value.(*tally)
-	return max(0, y.last.Add(t.pause(y.failures)).Sub(now))
+	since := y.failed
+	if y.running > 0 {
+		since = y.last
+	}
+	return max(0, since.Add(t.pause(y.failures+y.running)).Sub(now))
+}
+
+// Begin counts a try of the key until End.
+func (t *Throttle) Begin(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.touch(key).running++
+}
+
+// End undoes Begin.
+func (t *Throttle) End(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.keys[clip(key)]
+	if !ok {
+		return // forgotten meanwhile
+	}
+	y := e.Value.(*tally)
+	if y.running = max(0, y.running-1); y.running == 0 && y.failures == 0 {
+		t.drop(e)
+	}
 }
 
 // Fail counts a failure of the key.
 func (t *Throttle) Fail(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	y := t.touch(key)
+	y.failures++
+	y.failed = y.last
+}
+
+// touch returns the tally of a key, which is made when there is none.
+func (t *Throttle) touch(key string) *tally {
 	now := time.Now()
 	t.forget(now)
 	key = clip(key)
@@ -110,18 +144,24 @@ func (t *Throttle) Fail(key string) {
 		t.keys[key] = e
 	}
 	y := e.Value.(*tally)
-	y.failures++
 	y.last = now
 	t.order.MoveToFront(e)
+	return y
 }
 
 // Success forgets the failures of the key.
 func (t *Throttle) Success(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, ok := t.keys[clip(key)]; ok {
-		t.drop(e)
+	e, ok := t.keys[clip(key)]
+	if !ok {
+		return
 	}
+	if y := e.Value.(*tally); y.running > 0 {
+		y.failures = 0
+		return
+	}
+	t.drop(e)
 }
 
 // Len returns the number of keys that are remembered.
