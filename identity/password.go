@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,6 +25,9 @@ const (
 	// MaxPasswords is how many app passwords an account may have. A wrong one is tried against each of them.
 	MaxPasswords = 32
 
+	// maxTries is how many passwords may be tried or wait for it at once. The owner waits for no more.
+	maxTries = 8
+
 	maxWorkFactor   = 22 // 13 s and 4 GiB; a file that asks for more is not tried
 	maxPassword     = 1024
 	maxPasswordName = 32
@@ -36,6 +40,8 @@ const (
 var (
 	// ErrPassword reports a password that opens nothing.
 	ErrPassword = errors.New("wrong password")
+	// ErrBusy reports that too many passwords are being tried. This one was not.
+	ErrBusy = errors.New("too many passwords are being tried")
 	// ErrPasswordName reports a name that no app password can have, has already, or has not.
 	ErrPasswordName = errors.New("no such name for an app password")
 	// ErrLastPassword reports the attempt to remove the only password, without which nothing could be opened again.
@@ -54,19 +60,80 @@ type accepted struct {
 	file fs.FileInfo
 }
 
+// try is a password that is tried, or waits for it, whoever gave it.
+type try struct {
+	callers int
+	err     error // of who tried it; the holder of the token reads and writes it
+}
+
 // Unlock opens the account with an app password and returns its keyring and the password's name. While the account
 // is unlocked all callers get the same keyring, and a password that was accepted before is recognised at once. Any
 // other is tried against each app password, one after the other and one caller at a time, at the full cost of
-// scrypt. It gives ErrPassword when none fits.
-func (v *Vault) Unlock(password string) (*Keyring, string, error) {
+// scrypt; callers who wait with the same password share the answer. It gives ErrPassword when none fits, ErrBusy when
+// too many others wait, and the error of ctx when that ends first.
+func (v *Vault) Unlock(ctx context.Context, password string) (*Keyring, string, error) {
 	if kr, name, ok := v.recall(password); ok {
 		return kr, name, nil
 	}
-	v.scrypt.Lock()
-	defer v.scrypt.Unlock()
+	t, leave, err := v.queue(password)
+	if err != nil {
+		return nil, "", err
+	}
+	defer leave()
+	select {
+	case v.scrypt <- struct{}{}:
+	case <-ctx.Done():
+		return nil, "", fmt.Errorf("unlock: %w", ctx.Err())
+	}
+	defer func() { <-v.scrypt }()
 	if kr, name, ok := v.recall(password); ok {
 		return kr, name, nil // accepted while this call waited
 	}
+	if t.err != nil {
+		return nil, "", t.err // refused while this call waited
+	}
+	kr, name, err := v.try(password)
+	if t.err = err; err != nil {
+		v.disperse(password, t)
+	}
+	return kr, name, err
+}
+
+// queue joins those who try a password. leave must be called.
+func (v *Vault) queue(password string) (t *try, leave func(), err error) {
+	h := v.hash(password)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t = v.tries[h]
+	if t == nil {
+		if len(v.tries) >= maxTries {
+			return nil, nil, ErrBusy
+		}
+		t = &try{}
+		v.tries[h] = t
+	}
+	t.callers++
+	return t, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if t.callers--; t.callers == 0 && v.tries[h] == t {
+			delete(v.tries, h)
+		}
+	}, nil
+}
+
+// disperse has those who come from now on try a password anew.
+func (v *Vault) disperse(password string, t *try) {
+	h := v.hash(password)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.tries[h] == t {
+		delete(v.tries, h)
+	}
+}
+
+// try tries a password against each app password. The caller has the token.
+func (v *Vault) try(password string) (*Keyring, string, error) {
 	files, err := v.passwords()
 	if err != nil {
 		return nil, "", fmt.Errorf("unlock: %w", err)
@@ -248,8 +315,8 @@ func (v *Vault) AddPassword(kr *Keyring, name, password string) error {
 		return fmt.Errorf("add app password: %w", err)
 	}
 	r.SetWorkFactor(v.workFactor)
-	v.scrypt.Lock()
-	defer v.scrypt.Unlock()
+	v.scrypt <- struct{}{}
+	defer func() { <-v.scrypt }()
 	var wrapped bytes.Buffer
 	w, err := age.Encrypt(&wrapped, r)
 	if err == nil {

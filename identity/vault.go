@@ -47,7 +47,7 @@ type Vault struct {
 	workFactor int
 	account    accountPayload
 
-	scrypt sync.Mutex // one at a time: each takes 64 MiB
+	scrypt chan struct{} // holds a token while somebody is at it: each takes 64 MiB
 
 	mu       sync.Mutex
 	locked   lockedPayload
@@ -55,6 +55,7 @@ type Vault struct {
 	keepers  []Host
 	keyring  *Keyring            // while unlocked
 	accepted map[string]accepted // by password name
+	tries    map[[32]byte]*try   // by hash of the password
 	hashKey  [32]byte            // of the hashes in accepted; random for each Vault
 }
 
@@ -142,7 +143,9 @@ func newVault(dir string, opts []Option) *Vault {
 	v := &Vault{
 		dir:        dir,
 		workFactor: DefaultWorkFactor,
+		scrypt:     make(chan struct{}, 1),
 		accepted:   map[string]accepted{},
+		tries:      map[[32]byte]*try{},
 		locked:     lockedPayload{Version: vaultVersion},
 	}
 	rand.Read(v.hashKey[:])

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,7 @@ func reopen(t testing.TB, v *Vault) *Vault {
 
 func unlock(t testing.TB, v *Vault, password, name string) *Keyring {
 	t.Helper()
-	kr, got, err := v.Unlock(password)
+	kr, got, err := v.Unlock(t.Context(), password)
 	if err != nil || got != name {
 		t.Fatalf("unlocked as %q: %v", got, err)
 	}
@@ -53,7 +54,7 @@ func unlock(t testing.TB, v *Vault, password, name string) *Keyring {
 
 func refused(t testing.TB, v *Vault, password string) {
 	t.Helper()
-	if kr, _, err := v.Unlock(password); !errors.Is(err, ErrPassword) || kr != nil {
+	if kr, _, err := v.Unlock(t.Context(), password); !errors.Is(err, ErrPassword) || kr != nil {
 		t.Fatalf("the password %q gives %v", password, err)
 	}
 }
@@ -94,13 +95,13 @@ func TestVault(t *testing.T) {
 func TestUnlockedLoginsDoWithoutScrypt(t *testing.T) {
 	v, kr := newTestVault(t)
 	unlock(t, v, "secret", "laptop")
-	v.scrypt.Lock() // whoever wants scrypt now waits
+	v.scrypt <- struct{}{} // whoever wants scrypt now waits
 	if unlock(t, v, "secret", "laptop") != kr {
 		t.Fatal("another keyring")
 	}
 	wrong := make(chan error)
 	go func() {
-		_, _, err := v.Unlock("wrong")
+		_, _, err := v.Unlock(t.Context(), "wrong")
 		wrong <- err
 	}()
 	select {
@@ -108,7 +109,7 @@ func TestUnlockedLoginsDoWithoutScrypt(t *testing.T) {
 		t.Fatalf("a wrong password was refused without scrypt: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
-	v.scrypt.Unlock()
+	<-v.scrypt
 	if err := <-wrong; !errors.Is(err, ErrPassword) {
 		t.Fatal(err)
 	}
@@ -551,6 +552,79 @@ func TestPresignedAndSequence(t *testing.T) {
 	})
 }
 
+// The owner gets an answer soon, whatever others try at the same time.
+func TestPasswordsDoNotQueueForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := newTestVault(t)
+		v.Lock()
+		v.scrypt <- struct{}{} // one is at it, and takes long
+		var wg sync.WaitGroup
+		answers := make(map[string][]error)
+		var mu sync.Mutex
+		ask := func(ctx context.Context, password string) {
+			wg.Go(func() {
+				_, _, err := v.Unlock(ctx, password)
+				mu.Lock()
+				defer mu.Unlock()
+				answers[password] = append(answers[password], err)
+			})
+			synctest.Wait()
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		ask(short, "impatient")
+		time.Sleep(2 * time.Second)
+		if err := answers["impatient"]; len(err) != 1 || !errors.Is(err[0], context.DeadlineExceeded) {
+			t.Errorf("whose time is over hears %v", err)
+		}
+		for range 100 { // from many places
+			ask(t.Context(), "the same guess")
+		}
+		for range 20 { // the connections of a mail client
+			ask(t.Context(), "secret")
+		}
+		for i := range maxTries {
+			ask(t.Context(), fmt.Sprint("guess ", i))
+		}
+		for i := range maxTries {
+			want := i >= maxTries-2
+			if err := answers[fmt.Sprint("guess ", i)]; (len(err) == 1 && errors.Is(err[0], ErrBusy)) != want {
+				t.Errorf("guess %d: %v", i, err)
+			}
+		}
+		<-v.scrypt
+		wg.Wait()
+		for password, want := range map[string]error{"the same guess": ErrPassword, "secret": nil, "guess 0": ErrPassword} {
+			for _, err := range answers[password] {
+				if !errors.Is(err, want) {
+					t.Errorf("%s: %v", password, err)
+				}
+			}
+		}
+		if len(v.tries) != 0 {
+			t.Errorf("%d tries are left", len(v.tries))
+		}
+		// What was refused is tried anew: it may be a password by now.
+		if err := v.AddPassword(v.keyring, "phone", "the same guess"); err != nil {
+			t.Fatal(err)
+		}
+		unlock(t, v, "the same guess", "phone")
+
+		// One answer serves all who waited with the same password: here it is the very same error.
+		if err := os.RemoveAll(v.path(passwordDir)); err != nil {
+			t.Fatal(err)
+		}
+		v.scrypt <- struct{}{}
+		ask(t.Context(), "x")
+		ask(t.Context(), "x")
+		<-v.scrypt
+		wg.Wait()
+		if err := answers["x"]; len(err) != 2 || err[0] == nil || err[0] != err[1] {
+			t.Errorf("two tries of one password: %v", err)
+		}
+	})
+}
+
 func TestVaultIsSafeForConcurrentUse(t *testing.T) {
 	v, _ := newTestVault(t)
 	v.Lock()
@@ -559,7 +633,7 @@ func TestVaultIsSafeForConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			name, password := fmt.Sprint("device-", i), fmt.Sprint("pw", i)
 			for range 5 {
-				got, _, err := v.Unlock("secret")
+				got, _, err := v.Unlock(t.Context(), "secret")
 				if err != nil {
 					t.Error(err)
 					return
@@ -567,13 +641,13 @@ func TestVaultIsSafeForConcurrentUse(t *testing.T) {
 				if err := v.AddPassword(got, name, password); err != nil {
 					t.Error(err)
 				}
-				if _, _, err := v.Unlock(password); err != nil {
+				if _, _, err := v.Unlock(t.Context(), password); err != nil {
 					t.Error(err)
 				}
 				if err := v.RemovePassword(name); err != nil {
 					t.Error(err)
 				}
-				if _, _, err := v.Unlock(password); !errors.Is(err, ErrPassword) {
+				if _, _, err := v.Unlock(t.Context(), password); !errors.Is(err, ErrPassword) {
 					t.Errorf("a removed password: %v", err)
 				}
 				if _, err := v.NextSequence(time.Now()); err != nil {
@@ -671,7 +745,7 @@ func BenchmarkUnlockAgain(b *testing.B) {
 	v, _ := newTestVault(b)
 	unlock(b, v, "secret", "laptop")
 	for b.Loop() {
-		if _, _, err := v.Unlock("secret"); err != nil {
+		if _, _, err := v.Unlock(b.Context(), "secret"); err != nil {
 			b.Fatal(err)
 		}
 	}

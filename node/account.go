@@ -149,14 +149,16 @@ func (a *account) opened() *open {
 }
 
 // unlock checks an app password, and opens the account if it is not open yet.
-// It returns the name of the password too. Its errors are mail.ErrCredentials
-// and those of the disk.
+// It returns the name of the password too. Its errors are mail.ErrCredentials,
+// mail.ErrThrottled and those of the disk.
 func (a *account) unlock(ctx context.Context, password string) (*open, string, error) {
-	keys, name, err := a.vault.Unlock(password)
-	if errors.Is(err, identity.ErrPassword) {
+	keys, name, err := a.vault.Unlock(ctx, password)
+	switch {
+	case errors.Is(err, identity.ErrPassword):
 		return nil, "", mail.ErrCredentials
-	}
-	if err != nil {
+	case errors.Is(err, identity.ErrBusy):
+		return nil, "", mail.ErrThrottled
+	case err != nil:
 		return nil, "", fmt.Errorf("open the keys: %w", err)
 	}
 	if o := a.opened(); o != nil {

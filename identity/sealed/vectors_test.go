@@ -35,7 +35,7 @@ func account(t testing.TB, name string) *identity.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kr, _, err := v.Unlock("peerpost vector")
+	kr, _, err := v.Unlock(t.Context(), "peerpost vector")
 	if err != nil {
 		t.Fatal(err)
 	}
