@@ -47,7 +47,9 @@ var buffers = sync.Pool{New: func() any {
 // bytes have come together.
 type conn struct {
 	net.Conn
-	onEnd func() // called once, by finish
+	onEnd  func() // called once, by finish
+	cut    func() // ends it at once, whatever it is doing
+	opened time.Time
 
 	closing, ending sync.Once
 
@@ -67,10 +69,12 @@ type conn struct {
 }
 
 func newConn(c net.Conn, onEnd func()) *conn {
+	now := time.Now()
 	return &conn{
 		Conn:      c,
 		onEnd:     onEnd,
-		loginEnds: time.Now().Add(loginTime),
+		opened:    now,
+		loginEnds: now.Add(loginTime),
 		head:      make([]byte, 0, foreign.Longest),
 	}
 }

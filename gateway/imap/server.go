@@ -71,11 +71,19 @@ type Server struct {
 
 	mu       sync.Mutex
 	running  bool
-	conns    map[*conn]struct{}
-	waiting  int            // of conns: not logged in
+	conns    map[*conn]standing
 	sessions map[string]int // of each account that somebody has logged in to
 	ended    *sync.Cond     // when a connection has gone
 }
+
+// standing is how far a connection has come.
+type standing uint8
+
+const (
+	waiting standing = iota // to log in
+	loggedIn
+	leaving // refused, or put out
+)
 
 // listener is one door of the Server.
 type listener struct {
@@ -99,7 +107,7 @@ func New(c Config) (*Server, error) {
 		log:      cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		logins:   throttle.NewLogins(),
 		stop:     make(chan struct{}),
-		conns:    make(map[*conn]struct{}),
+		conns:    make(map[*conn]standing),
 		sessions: make(map[string]int),
 	}
 	s.ended = sync.NewCond(&s.mu)
@@ -222,34 +230,31 @@ func (s *Server) accept(ctx, base context.Context, l listener) error {
 
 // serve hands a connection to the library. Each gets a library server of its
 // own, whose log and whose sessions then belong to that connection.
-func (s *Server) serve(base context.Context, l listener, c net.Conn) {
+func (s *Server) serve(base context.Context, l listener, raw net.Conn) {
+	c := raw
 	if l.tls != nil {
-		c = tls.Server(c, l.tls)
+		c = tls.Server(raw, l.tls)
 	}
 	log := s.log.With("remote", c.RemoteAddr())
+	ctx, cancel := context.WithCancel(base)
 	var k *conn
-	k = newConn(c, func() { s.gone(k) })
-
-	s.mu.Lock()
-	// Beyond this many nobody is even told why. Up to here NewSession says it.
-	full := len(s.conns) >= s.limits.Sessions+s.limits.Waiting
-	if !full {
-		s.conns[k] = struct{}{}
-		s.waiting++
-	}
-	s.mu.Unlock()
-	if full {
+	k = newConn(c, func() { cancel(); s.gone(k) })
+	k.cut = func() { cancel(); raw.Close() }
+	why, ok := s.admit(k)
+	if !ok {
 		log.Warn("too many IMAP connections")
-		c.Close()
+		cancel()
+		raw.Close()
 		return
 	}
 	server := imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			ss, err := s.newSession(base, k, log)
-			if err != nil {
-				return nil, nil, err
+			if why != "" {
+				log.Warn("IMAP connection refused", "reason", why)
+				return nil, nil, &imap.Error{Type: imap.StatusResponseTypeBye, Code: imap.ResponseCodeLimit, Text: why}
 			}
-			return ss, nil, nil
+			k.Own()
+			return &session{server: s, conn: k, log: log, remote: k.RemoteAddr(), ctx: ctx, cancel: cancel}, nil, nil
 		},
 		Caps:         capabilities,
 		Logger:       logger{k, log},
@@ -278,47 +283,61 @@ var capabilities = imap.CapSet{
 	imap.CapCreateSpecialUse: {},
 }
 
-// newSession makes the session of a connection, or says why there is none.
-func (s *Server) newSession(base context.Context, k *conn, log *slog.Logger) (*session, error) {
+// admit makes room for a connection. When there is none, the oldest that has
+// not logged in goes: a program that only opens connections must not keep those
+// out that can log in. When all have logged in, it says why the new one cannot
+// stay; false when there are so many that nobody is even told.
+func (s *Server) admit(k *conn) (why string, ok bool) {
 	s.mu.Lock()
-	var why string
-	switch {
-	case len(s.conns) > s.limits.Sessions:
-		why = "Too many connections, try again later"
-	case s.waiting > s.limits.Waiting:
-		why = "Too many connections that have not logged in, try again later"
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.limits.Sessions+s.limits.Waiting {
+		return "", false
 	}
-	s.mu.Unlock()
-	if why != "" {
-		log.Warn("IMAP connection refused", "reason", why)
-		return nil, &imap.Error{Type: imap.StatusResponseTypeBye, Code: imap.ResponseCodeLimit, Text: why}
+	waits, known := 0, 0
+	var oldest *conn
+	for o, now := range s.conns {
+		switch now {
+		case waiting:
+			waits++
+			if oldest == nil || o.opened.Before(oldest.opened) {
+				oldest = o
+			}
+		case loggedIn:
+			known++
+		}
 	}
-	ss := &session{server: s, conn: k, log: log, remote: k.RemoteAddr()}
-	ss.ctx, ss.cancel = context.WithCancel(base)
-	k.Own()
-	return ss, nil
+	if known >= s.limits.Sessions {
+		s.conns[k] = leaving
+		return "Too many connections, try again later", true
+	}
+	if waits >= s.limits.Waiting || waits+known >= s.limits.Sessions {
+		s.conns[oldest] = leaving
+		oldest.cut()
+	}
+	s.conns[k] = waiting
+	return "", true
 }
 
 // enter counts a session that has logged in; false when the account has too many.
-func (s *Server) enter(account string) bool {
+func (s *Server) enter(k *conn, account string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions[account] >= s.limits.PerAccount {
+	if s.conns[k] != waiting || s.sessions[account] >= s.limits.PerAccount {
 		return false
 	}
+	s.conns[k] = loggedIn
 	s.sessions[account]++
-	s.waiting--
 	return true
 }
 
 // exit undoes enter.
-func (s *Server) exit(account string) {
+func (s *Server) exit(k *conn, account string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.conns[k] = leaving
 	if s.sessions[account]--; s.sessions[account] == 0 {
 		delete(s.sessions, account)
 	}
-	s.waiting++
 }
 
 // gone forgets a connection.
@@ -326,7 +345,6 @@ func (s *Server) gone(k *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, k)
-	s.waiting--
 	s.ended.Broadcast()
 }
 

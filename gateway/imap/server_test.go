@@ -334,25 +334,57 @@ func TestLimitOfSessions(t *testing.T) {
 	b.login()
 }
 
+// A program that only opens connections does not keep out those who log in.
 func TestLimitOfThoseWhoDoNotLogIn(t *testing.T) {
 	const most = 3
 	b := start(t, func(c *imap.Config) { c.Limits.Waiting = most })
-	var clients []*client
-	for range most {
+	known := b.login()
+	var silent []*client
+	for range 2 * most {
 		c := b.dial()
 		c.greeting()
-		clients = append(clients, c)
+		silent = append(silent, c)
 	}
-	c := b.dial()
-	if l := c.closed(); len(l) != 1 || l[0] != "* BYE [LIMIT] Too many connections that have not logged in, try again later" {
-		t.Errorf("%q", l)
+	// The oldest have gone, and one more goes for each that comes.
+	for _, c := range silent[:most] {
+		c.closed()
 	}
+	c := b.login()
+	silent[most].closed()
+	known.ok("NOOP")
 	// Whoever has logged in does not count.
-	clients[0].ok("LOGIN %q %q", user, password)
-	for range 5 {
-		await(t, "refused connection is gone", func() bool { return b.server.Sessions() <= most+5 })
-		b.login()
+	d := b.dial()
+	d.greeting()
+	for _, s := range append(silent[most+1:], d) {
+		s.ok("LOGIN %q %q", user, password)
 	}
+	c.ok("NOOP")
+	await(t, "those who were put out are gone", func() bool { return b.server.Sessions() == most+2 })
+}
+
+// The same holds when the connections in all are used up.
+func TestSilentOnesMakeRoomForSessions(t *testing.T) {
+	const most = 4
+	b := start(t, func(c *imap.Config) { c.Limits.Sessions, c.Limits.Waiting = most, most })
+	known := b.login()
+	var silent []*client
+	for range most - 1 {
+		c := b.dial()
+		c.greeting()
+		silent = append(silent, c)
+	}
+	for i, c := range silent {
+		d := b.login()
+		c.closed()
+		await(t, "who was put out is gone", func() bool { return b.server.Sessions() == most })
+		d.ok("NOOP")
+		if i == len(silent)-1 {
+			if l := b.dial().closed(); len(l) != 1 || l[0] != "* BYE [LIMIT] Too many connections, try again later" {
+				t.Errorf("%q", l)
+			}
+		}
+	}
+	known.ok("NOOP")
 }
 
 func TestBeyondAllLimits(t *testing.T) {

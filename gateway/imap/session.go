@@ -78,7 +78,7 @@ func (s *session) Close() error {
 	}
 	s.idle.Wait()
 	if entered {
-		s.server.exit(s.account)
+		s.server.exit(s.conn, s.account)
 	}
 	s.conn.finish()
 	return nil
@@ -117,7 +117,7 @@ func (s *session) Login(user, password string) error {
 	}
 	try.Right()
 	account := throttle.Account(user)
-	if !s.server.enter(account) {
+	if !s.server.enter(s.conn, account) {
 		s.log.Warn("too many IMAP sessions of one account", "user", user)
 		return refuse(imap.ResponseCodeLimit, "Too many connections of this account, close some")
 	}
