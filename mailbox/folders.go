@@ -109,6 +109,9 @@ func (t *tx) create(name string, role mail.Role) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := t.unsubscribe(name); err != nil { // the folder has it from now on
+		return nil, err
+	}
 	f := &folder{
 		name: name, role: role, validity: validity, next: 1, modseq: t.nextModSeq(), subscribed: true, roll: emptyRoll,
 	}
@@ -122,8 +125,9 @@ func (t *tx) create(name string, role mail.Role) (*folder, error) {
 	return f, nil
 }
 
-// DeleteFolder deletes a folder with its messages; those below it stay.
-// mail.ErrRoleFolder for INBOX and for the last folder of a role.
+// DeleteFolder deletes a folder with its messages; those below it stay, and so
+// does the subscription of its name (RFC 3501, 6.3.9). mail.ErrRoleFolder for
+// INBOX and for the last folder of a role.
 func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 	name, err := canonicalName(name)
 	if err != nil {
@@ -152,6 +156,11 @@ func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 			"DELETE FROM message WHERE folder=?", "DELETE FROM expunged WHERE folder=?", "DELETE FROM folder WHERE id=?",
 		} {
 			if err := t.c.Exec(sql, f.id); err != nil {
+				return err
+			}
+		}
+		if f.subscribed {
+			if err := t.keepSubscription(name); err != nil {
 				return err
 			}
 		}
@@ -264,6 +273,11 @@ func (t *tx) rename(f *folder, from, to string) error {
 		}
 		h := *g
 		h.name = x.name
+		subscribed, err := t.unsubscribe(x.name)
+		if err != nil {
+			return err
+		}
+		h.subscribed = h.subscribed || subscribed
 		if err := t.put(&h); err != nil {
 			return err
 		}
@@ -271,7 +285,8 @@ func (t *tx) rename(f *folder, from, to string) error {
 	return nil
 }
 
-// Subscribe says whether a folder is among those that a client shows; mail.ErrNoFolder.
+// Subscribe says whether a folder is among those that a client shows; mail.ErrNoFolder. The name of one that is gone
+// can be unsubscribed.
 func (m *Mailbox) Subscribe(ctx context.Context, name string, on bool) error {
 	name, err := canonicalName(name)
 	if err != nil {
@@ -279,6 +294,12 @@ func (m *Mailbox) Subscribe(ctx context.Context, name string, on bool) error {
 	}
 	return m.write(ctx, func(t *tx) error {
 		f, err := t.byName(name)
+		if errors.Is(err, mail.ErrNoFolder) && !on {
+			subscribed, uerr := t.unsubscribe(name)
+			if uerr != nil || subscribed {
+				return uerr
+			}
+		}
 		if err != nil || f.subscribed == on {
 			return err
 		}
@@ -286,4 +307,26 @@ func (m *Mailbox) Subscribe(ctx context.Context, name string, on bool) error {
 		g.subscribed = on
 		return t.put(&g)
 	})
+}
+
+// Subscriptions lists the names that are subscribed though no folder has them any more.
+func (m *Mailbox) Subscriptions(ctx context.Context) (names []string, err error) {
+	err = m.read(ctx, func(c *pages.Conn) error {
+		return c.Query("SELECT name FROM subscription ORDER BY name", nil, func(r *pages.Row) error {
+			names = append(names, r.ColumnText(0))
+			return nil
+		})
+	})
+	return names, err
+}
+
+// keepSubscription remembers the name of a folder that goes, unless there are too many.
+func (t *tx) keepSubscription(name string) error {
+	return t.c.Exec("INSERT INTO subscription(name) SELECT ? WHERE (SELECT count(*) FROM subscription) < ?", name, maxFolders)
+}
+
+// unsubscribe forgets the name of a folder that is gone; false when it was not subscribed.
+func (t *tx) unsubscribe(name string) (bool, error) {
+	err := t.c.Exec("DELETE FROM subscription WHERE name=?", name)
+	return t.c.Changes() > 0, err
 }

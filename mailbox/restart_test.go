@@ -76,7 +76,7 @@ func TestContentBelowTheOldMark(t *testing.T) {
 	tcheck(t, m.Close())
 	c, err := pages.Open(t.Context(), filepath.Join(dir, indexFile), testKeys.PageKey(), pages.Options{})
 	tcheck(t, err)
-	tcheck(t, c.Script(`DROP INDEX content_logged; DELETE FROM meta WHERE key='content';
+	tcheck(t, c.Script(`DROP TABLE subscription; DROP INDEX content_logged; DELETE FROM meta WHERE key='content';
 		INSERT INTO meta(key, value) VALUES('spooled', 50); PRAGMA user_version=1`))
 	tcheck(t, c.Close())
 

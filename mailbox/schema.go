@@ -89,6 +89,10 @@ var migrations = []string{
 	-- What has its bytes in the journal.
 	CREATE INDEX content_logged ON content(id) WHERE ref IS NOT NULL;
 	`,
+	`
+	-- Names that are subscribed and that no folder has any more.
+	CREATE TABLE subscription(name TEXT PRIMARY KEY) WITHOUT ROWID;
+	`,
 }
 
 // migrate brings the index to the newest version.

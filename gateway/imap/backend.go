@@ -35,7 +35,10 @@ type Mailbox interface {
 	DeleteFolder(ctx context.Context, name string) error
 	// RenameFolder renames a folder and those below it. Renaming INBOX moves its messages (RFC 9051, 6.3.6).
 	RenameFolder(ctx context.Context, from, to string) error
+	// Subscribe says whether a folder is shown by LSUB. The name of one that was deleted can be unsubscribed; mail.ErrNoFolder.
 	Subscribe(ctx context.Context, name string, on bool) error
+	// Subscriptions lists the names that are subscribed and belong to no folder, sorted: those of deleted ones.
+	Subscriptions(ctx context.Context) ([]string, error)
 
 	// View tells what is in a folder now, from memory.
 	View(ctx context.Context, folder int64) (mail.View, error)

@@ -126,7 +126,13 @@ func (s *session) List(w *imapserver.ListWriter, reference string, patterns []st
 	if err != nil {
 		return s.answer("LIST", err)
 	}
-	t := newTree(folders)
+	var gone []string
+	if options.SelectSubscribed {
+		if gone, err = s.mailbox.Subscriptions(ctx); err != nil {
+			return s.answer("LIST", err)
+		}
+	}
+	t := newTree(folders, gone)
 	for _, n := range t.nodes {
 		if !slices.ContainsFunc(ps, func(p pattern) bool { return p.match(n.Name) }) {
 			continue
@@ -158,6 +164,7 @@ func (s *session) List(w *imapserver.ListWriter, reference string, patterns []st
 type node struct {
 	mail.Folder
 	exists   bool
+	added    bool // to the nodes of the tree
 	children bool // has folders below it
 	below    bool // and one of them is subscribed
 }
@@ -167,34 +174,60 @@ type tree struct {
 	names map[string]*node
 }
 
-func newTree(folders []mail.Folder) *tree {
-	t := &tree{names: make(map[string]*node, len(folders))}
+// newTree makes the tree of folders, and of names that are subscribed though their folder is gone.
+func newTree(folders []mail.Folder, gone []string) *tree {
+	t := &tree{names: make(map[string]*node, len(folders)+len(gone))}
 	for _, f := range folders {
 		t.names[f.Name] = &node{Folder: f, exists: true}
 	}
-	for _, f := range folders {
-		for i := range len(f.Name) {
-			if f.Name[i] != mail.Separator {
-				continue
-			}
-			parent := t.names[f.Name[:i]]
-			if parent == nil {
-				parent = &node{Folder: mail.Folder{Name: f.Name[:i]}}
-				t.names[parent.Name] = parent
-				t.nodes = append(t.nodes, parent)
-			}
-			parent.children = true
-			parent.below = parent.below || f.Subscribed
+	for _, name := range gone {
+		if t.names[name] == nil { // it may have been made just now
+			t.names[name] = &node{Folder: mail.Folder{Name: name, Subscribed: true}}
 		}
-		t.nodes = append(t.nodes, t.names[f.Name])
+	}
+	for _, f := range folders {
+		t.add(t.names[f.Name])
+	}
+	for _, name := range gone {
+		t.add(t.names[name])
 	}
 	return t
+}
+
+// add puts a node at the end, and those above it that do not exist before it, unless they are there.
+func (t *tree) add(n *node) {
+	for i := range len(n.Name) {
+		if n.Name[i] != mail.Separator {
+			continue
+		}
+		parent := t.names[n.Name[:i]]
+		if parent == nil {
+			parent = &node{Folder: mail.Folder{Name: n.Name[:i]}}
+			t.names[parent.Name] = parent
+		}
+		if !parent.exists {
+			t.append(parent)
+		}
+		parent.children = parent.children || n.exists
+		parent.below = parent.below || n.Subscribed
+	}
+	t.append(n)
+}
+
+func (t *tree) append(n *node) {
+	if !n.added {
+		n.added = true
+		t.nodes = append(t.nodes, n)
+	}
 }
 
 func (n *node) attrs(options *imap.ListOptions) []imap.MailboxAttr {
 	attrs := []imap.MailboxAttr{}
 	if !n.exists {
-		attrs = append(attrs, imap.MailboxAttrNonExistent, imap.MailboxAttrNoSelect)
+		attrs = append(attrs, imap.MailboxAttrNonExistent)
+		if !n.Subscribed { // LSUB says of such a one that it is only the way to another (RFC 3501, 6.3.9)
+			attrs = append(attrs, imap.MailboxAttrNoSelect)
+		}
 	}
 	if n.children {
 		attrs = append(attrs, imap.MailboxAttrHasChildren)

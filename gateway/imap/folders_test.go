@@ -135,6 +135,26 @@ func TestSubscribe(t *testing.T) {
 	c.fails("NO [NONEXISTENT]", "SUBSCRIBE nowhere")
 }
 
+// A subscription is the client's to end (RFC 3501, 6.3.9).
+func TestSubscriptionsOutliveTheirFolder(t *testing.T) {
+	b := start(t)
+	c := b.login()
+	c.ok("CREATE a/x")
+	c.ok("DELETE a/x")
+	c.ok("DELETE a")
+	same(t, c.ok(`LSUB "" a*`), `* LSUB (\NonExistent \HasNoChildren \Subscribed) "/" "a"`, `* LSUB (\NonExistent \HasNoChildren \Subscribed) "/" "a/x"`)
+	same(t, c.ok(`LIST (SUBSCRIBED) "" %%/x RETURN (STATUS (MESSAGES))`), `* LIST (\NonExistent \HasNoChildren \Subscribed) "/" "a/x"`)
+	same(t, c.ok(`LIST "" a* RETURN (SUBSCRIBED)`))
+	c.ok("UNSUBSCRIBE a")
+	same(t, c.ok(`LSUB "" a*`), `* LSUB (\NonExistent \HasNoChildren \Subscribed) "/" "a/x"`)
+	same(t, c.ok(`LIST (SUBSCRIBED RECURSIVEMATCH) "" a`), `* LIST (\NonExistent \Noselect \HasNoChildren) "/" "a" (CHILDINFO ("SUBSCRIBED"))`)
+	c.ok("CREATE a")
+	same(t, c.ok(`LSUB "" a*`), `* LSUB (\HasNoChildren \Subscribed) "/" "a"`, `* LSUB (\NonExistent \HasNoChildren \Subscribed) "/" "a/x"`)
+	c.ok("UNSUBSCRIBE a/x")
+	c.fails("NO [NONEXISTENT]", "UNSUBSCRIBE a/x")
+	same(t, c.ok(`LSUB "" a/*`))
+}
+
 // Folder names that hold "&" come and go in modified UTF-7. The capability
 // under which the library gets them wrong is not offered.
 func TestAmpersand(t *testing.T) {
@@ -169,7 +189,8 @@ func TestParentsThatAreMissing(t *testing.T) {
 	same(t, c.ok(`LIST "" x%%`), `* LIST (\NonExistent \Noselect \HasChildren) "/" "x"`)
 	same(t, c.ok(`LIST "x/" %% RETURN (STATUS (MESSAGES))`), `* LIST (\NonExistent \Noselect \HasChildren) "/" "x/y"`)
 	same(t, c.ok(`LIST "x/y/" %%`), `* LIST (\HasNoChildren) "/" "x/y/z"`)
-	same(t, c.ok(`LSUB "" x*`), `* LSUB (\HasNoChildren \Subscribed) "/" "x/y/z"`)
+	same(t, c.ok(`LSUB "" x*`), `* LSUB (\NonExistent \HasChildren \Subscribed) "/" "x"`,
+		`* LSUB (\NonExistent \HasChildren \Subscribed) "/" "x/y"`, `* LSUB (\HasNoChildren \Subscribed) "/" "x/y/z"`)
 }
 
 func TestNamespace(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,10 +31,11 @@ type Mailbox struct {
 
 	intercept atomic.Pointer[func(string) error]
 
-	mu       sync.RWMutex
-	folders  map[int64]*folder
-	lastID   int64
-	validity mail.UIDValidity
+	mu            sync.RWMutex
+	folders       map[int64]*folder
+	subscriptions map[string]bool // names of folders that are gone
+	lastID        int64
+	validity      mail.UIDValidity
 }
 
 var _ imap.Mailbox = (*Mailbox)(nil)
@@ -71,7 +73,7 @@ type message struct {
 
 // New returns a mailbox with an INBOX and the folders of each role.
 func New() *Mailbox {
-	m := &Mailbox{Limit: DefaultMaxMessage, folders: make(map[int64]*folder), validity: 1000}
+	m := &Mailbox{Limit: DefaultMaxMessage, folders: make(map[int64]*folder), subscriptions: make(map[string]bool), validity: 1000}
 	m.add("INBOX", mail.Inbox)
 	m.add("Archive", mail.Archive)
 	m.add("Drafts", mail.Drafts)
@@ -102,6 +104,7 @@ func (m *Mailbox) add(name string, role mail.Role) *folder {
 		messages: make(map[mail.UID]*message), watchers: make(map[chan struct{}]struct{}),
 	}
 	m.folders[f.id] = f
+	delete(m.subscriptions, name)
 	return f
 }
 
@@ -225,6 +228,9 @@ func (m *Mailbox) DeleteFolder(ctx context.Context, name string) error {
 		return mail.ErrRoleFolder
 	}
 	delete(m.folders, f.id)
+	if f.subscribed {
+		m.subscriptions[f.name] = true
+	}
 	for c := range f.watchers {
 		close(c)
 	}
@@ -259,11 +265,16 @@ func (m *Mailbox) RenameFolder(ctx context.Context, from, to string) error {
 	below := f.name + string(mail.Separator)
 	for _, g := range m.folders {
 		if strings.HasPrefix(g.name, below) {
-			g.name = to + g.name[len(f.name):]
+			m.rename(g, to+g.name[len(f.name):])
 		}
 	}
-	f.name = to
+	m.rename(f, to)
 	return nil
+}
+
+func (m *Mailbox) rename(f *folder, to string) {
+	f.name, f.subscribed = to, f.subscribed || m.subscriptions[to]
+	delete(m.subscriptions, to)
 }
 
 // Subscribe implements imap.Mailbox.
@@ -274,11 +285,24 @@ func (m *Mailbox) Subscribe(ctx context.Context, name string, on bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.byName(name)
-	if f == nil {
+	switch {
+	case f != nil:
+		f.subscribed = on
+	case on || !m.subscriptions[name]:
 		return mail.ErrNoFolder
 	}
-	f.subscribed = on
+	delete(m.subscriptions, name)
 	return nil
+}
+
+// Subscriptions implements imap.Mailbox.
+func (m *Mailbox) Subscriptions(ctx context.Context) ([]string, error) {
+	if err := m.before(ctx, "Subscriptions"); err != nil {
+		return nil, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return slices.Sorted(maps.Keys(m.subscriptions)), nil
 }
 
 // View implements imap.Mailbox.

@@ -183,6 +183,37 @@ func (s *suite) folders() {
 	s.equal(s.folder("a").Subscribed, false)
 	s.is(s.m.Subscribe(s.ctx, "nowhere", true), mail.ErrNoFolder)
 
+	// The subscription of a folder outlives it, and comes to who takes its name.
+	names := func(want ...string) {
+		s.Helper()
+		got, err := s.m.Subscriptions(s.ctx)
+		s.must(err)
+		if !slices.Equal(got, want) {
+			s.Errorf("%q are subscribed, want %q", got, want)
+		}
+	}
+	for _, name := range []string{"gone", "later", "renamed", "unwanted"} {
+		s.create(name)
+		s.must(s.m.Subscribe(s.ctx, name, name != "unwanted"))
+		s.must(s.m.DeleteFolder(s.ctx, name))
+	}
+	names("gone", "later", "renamed")
+	s.is(s.m.Subscribe(s.ctx, "unwanted", false), mail.ErrNoFolder)
+	s.must(s.m.Subscribe(s.ctx, "gone", false))
+	s.is(s.m.Subscribe(s.ctx, "gone", false), mail.ErrNoFolder)
+	s.create("later")
+	names("renamed")
+	s.create("other")
+	s.must(s.m.Subscribe(s.ctx, "other", false))
+	s.must(s.m.RenameFolder(s.ctx, "other", "renamed"))
+	s.equal(s.folder("renamed").Subscribed, true)
+	names()
+	for _, name := range []string{"later", "renamed"} {
+		s.must(s.m.Subscribe(s.ctx, name, false))
+		s.must(s.m.DeleteFolder(s.ctx, name))
+	}
+	names()
+
 	s.must(s.m.DeleteFolder(s.ctx, "a/b/c"))
 	_, err = s.m.Folder(s.ctx, "a/b/c")
 	s.is(err, mail.ErrNoFolder)
