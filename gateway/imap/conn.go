@@ -64,6 +64,9 @@ type conn struct {
 	desync    bool       // the library lost its place in the input
 	owned     bool       // a session calls finish; otherwise Close does
 
+	opening *opening // nil once logged in
+	rest    []byte   // of what the client sent: what did not fit into a Read
+
 	head []byte  // the first bytes of the client, until they are known not to be foreign
 	tail [4]byte // the last bytes that were read
 }
@@ -75,6 +78,7 @@ func newConn(c net.Conn, onEnd func()) *conn {
 		onEnd:     onEnd,
 		opened:    now,
 		loginEnds: now.Add(loginTime),
+		opening:   new(opening),
 		head:      make([]byte, 0, foreign.Longest),
 	}
 }
@@ -194,11 +198,25 @@ func (c *conn) Amend(on bool) {
 
 // Read sends what waits and reads.
 func (c *conn) Read(p []byte) (int, error) {
+	for {
+		if n, err := c.read(p); n > 0 || err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// read is Read; it gives nothing when what came is held back.
+func (c *conn) read(p []byte) (int, error) {
 	c.mu.Lock()
 	err := c.flush()
 	if err == nil && c.bye != "" {
 		c.sayBye()
 		err = io.EOF
+	}
+	if n := copy(p, c.rest); n > 0 && err == nil {
+		c.rest = c.rest[n:]
+		c.mu.Unlock()
+		return n, nil
 	}
 	c.reading = err == nil
 	c.mu.Unlock()
@@ -232,6 +250,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		case foreign.No:
 			c.head = nil
 		}
+	}
+	if c.opening != nil {
+		q := c.opening.pass(p[:n])
+		n = copy(p, q)
+		c.rest = q[n:]
 	}
 	return n, err
 }
@@ -277,8 +300,14 @@ func (c *conn) Abort() {
 // LoggedIn lifts the bound on the time before login.
 func (c *conn) LoggedIn() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.loginEnds = time.Time{}
-	c.mu.Unlock()
+	if o := c.opening; o != nil {
+		if !o.named {
+			c.rest = append(c.rest, o.head...)
+		}
+		c.opening = nil
+	}
 }
 
 // SetReadDeadline is the library's: half a minute for a command, 35 minutes

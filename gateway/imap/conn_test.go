@@ -111,7 +111,7 @@ func TestLinesAreSentAtOnceWhileReading(t *testing.T) {
 		if got := w.take(); len(got) != 1 || got[0] != "two\r\nthree\r\n" {
 			t.Errorf("uncorked, and sent %q", got)
 		}
-		client.Write([]byte("x"))
+		client.Write([]byte("x\r\n"))
 		<-done
 	})
 }

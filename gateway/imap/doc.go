@@ -21,13 +21,13 @@
 // A [net.Conn] of our own stands between them. It gathers the lines that the
 // library flushes one by one, gives every write its own deadline, takes leave
 // with a BYE, and drops whoever speaks HTTP. It also amends a few lines of the
-// library's own making; see guard.go.
+// library's own making, see guard.go, and unknown commands before login, over
+// which the library would end the connection, see opening.go.
 //
 // # Known limits
 //
 // These are the library's, and cannot be mended from here:
-//   - an empty line between two commands ends the connection, and so does a
-//     command before login that it does not know (ID, for one);
+//   - an empty line between two commands ends the connection;
 //   - SEARCH forgets SMALLER when a date or LARGER comes after it;
 //   - LSUB with "%" does not show a folder that is not subscribed and has
 //     subscribed ones below it;

@@ -227,6 +227,44 @@ func TestUnknownCommandBeforeLogin(t *testing.T) {
 	c := b.dial()
 	c.greeting()
 	c.fails("BAD", "XYZZY")
+	c.fails("BAD", `ID ("name" "Mail" "version" NIL)`)
+	c.fails("BAD", "uid fetch 1 flags")
+	// A continuation is no command, nor is a literal.
+	tag := c.send("AUTHENTICATE PLAIN")
+	c.line()
+	c.write("a b c\r\n")
+	if _, status := c.finish(tag); !strings.HasPrefix(status, "BAD") {
+		t.Error(status)
+	}
+	c.write("lit LOGIN {13}\r\n")
+	c.expect("+ Ready for literal data")
+	c.write("a ID NIL\r\nb c {1}\r\n")
+	c.expect("+ Ready for literal data")
+	c.write("x\r\n")
+	if _, status := c.finish("lit"); !strings.HasPrefix(status, "NO [AUTHENTICATIONFAILED]") {
+		t.Error(status)
+	}
+	// What comes together with the login goes on to what is behind it.
+	c.write("1 ID NIL\r\n2 LOGIN " + user + " {" + itoa(len(password)) + "+}\r\n" + password + "\r\n3 NOO")
+	if _, status := c.finish("1"); !strings.HasPrefix(status, "BAD") {
+		t.Error(status)
+	}
+	if _, status := c.finish("2"); !strings.HasPrefix(status, "OK") {
+		t.Error(status)
+	}
+	c.write("P\r\n")
+	if _, status := c.finish("3"); status != "OK NOOP completed" {
+		t.Error(status)
+	}
+	c.fails("BAD Unknown command", "XYZZY")
+
+	// Whoever knows nothing but such does not speak IMAP.
+	c = b.dial()
+	c.greeting()
+	for range 8 {
+		c.fails("BAD", "XYZZY")
+	}
+	c.fails("BAD", "XYZZY")
 	if l := c.closed(); len(l) != 1 || !strings.HasPrefix(l[0], "* BYE") {
 		t.Errorf("%q", l)
 	}
