@@ -574,6 +574,7 @@ func TestPasswordsDoNotQueueForEver(t *testing.T) {
 		defer cancel()
 		ask(short, "impatient")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if err := answers["impatient"]; len(err) != 1 || !errors.Is(err[0], context.DeadlineExceeded) {
 			t.Errorf("whose time is over hears %v", err)
 		}
