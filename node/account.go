@@ -148,11 +148,10 @@ func (a *account) opened() *open {
 	return a.open
 }
 
-// unlock checks an app password, and opens the account if it is not open yet.
-// It returns the name of the password too. Its errors are mail.ErrCredentials,
+// enter checks an app password. Its errors are mail.ErrCredentials,
 // mail.ErrThrottled and those of the disk.
-func (a *account) unlock(ctx context.Context, password string) (*open, string, error) {
-	keys, name, err := a.vault.Unlock(ctx, password)
+func (a *account) enter(ctx context.Context, password string) (keys *identity.Keyring, name string, err error) {
+	keys, name, err = a.vault.Unlock(ctx, password)
 	switch {
 	case errors.Is(err, identity.ErrPassword):
 		return nil, "", mail.ErrCredentials
@@ -160,6 +159,16 @@ func (a *account) unlock(ctx context.Context, password string) (*open, string, e
 		return nil, "", mail.ErrThrottled
 	case err != nil:
 		return nil, "", fmt.Errorf("open the keys: %w", err)
+	}
+	return keys, name, nil
+}
+
+// unlock checks an app password, and opens the account if it is not open yet.
+// It returns the name of the password too. Its errors are those of enter.
+func (a *account) unlock(ctx context.Context, password string) (*open, string, error) {
+	keys, name, err := a.enter(ctx, password)
+	if err != nil {
+		return nil, "", err
 	}
 	if o := a.opened(); o != nil {
 		return o, name, nil

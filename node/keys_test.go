@@ -41,7 +41,7 @@ func TestDestroyKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kr, _, err := v.Unlock("secret")
+		kr, _, err := v.Unlock(t.Context(), "secret")
 		if err != nil {
 			t.Fatal(err)
 		}

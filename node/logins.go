@@ -3,11 +3,9 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/peerpost/peerpost/identity"
-	"github.com/peerpost/peerpost/internal/mail"
 )
 
 // logins knows the app passwords that sessions were opened with, so that the
@@ -57,7 +55,7 @@ func (a *account) login(ctx context.Context, password string) (*open, grant, err
 	if err != nil {
 		return nil, grant{}, err
 	}
-	g, err := a.grantFor(password, name)
+	g, err := a.grantFor(ctx, password, name)
 	if err != nil {
 		return nil, grant{}, err
 	}
@@ -66,15 +64,13 @@ func (a *account) login(ctx context.Context, password string) (*open, grant, err
 
 // grantFor gives the grant of a password that was accepted under a name. It may
 // have been removed since, before anybody knew of this session.
-func (a *account) grantFor(password, name string) (grant, error) {
+func (a *account) grantFor(ctx context.Context, password, name string) (grant, error) {
 	for {
 		g := a.logins.under(name)
-		_, now, err := a.vault.Unlock(password) // at once, where it is as it was
+		_, now, err := a.enter(ctx, password) // at once, where it is as it was
 		switch {
-		case errors.Is(err, identity.ErrPassword):
-			return grant{}, mail.ErrCredentials
 		case err != nil:
-			return grant{}, fmt.Errorf("open the keys: %w", err)
+			return grant{}, err
 		case now == name:
 			return g, nil
 		}

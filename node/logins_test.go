@@ -84,7 +84,7 @@ func TestLoginsEndWithTheirPassword(t *testing.T) {
 	if err := a.removePassword("phone"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.grantFor("another", "phone"); !errors.Is(err, mail.ErrCredentials) {
+	if _, err := a.grantFor(t.Context(), "another", "phone"); !errors.Is(err, mail.ErrCredentials) {
 		t.Fatalf("a session begins with a password that was removed: %v", err)
 	}
 	if err := a.vault.AddPassword(o.keys, "tablet", "another"); err != nil {

@@ -61,7 +61,7 @@ func TestOldKeysGo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keys, _, err := v.Unlock(nodetest.Password)
+			keys, _, err := v.Unlock(t.Context(), nodetest.Password)
 			if err != nil {
 				t.Fatal(err)
 			}
