@@ -90,7 +90,7 @@ func TestLoginsEndWithTheirPassword(t *testing.T) {
 	if err := a.vault.AddPassword(o.keys, "tablet", "another"); err != nil {
 		t.Fatal(err)
 	}
-	g, err := a.grantFor("another", "phone")
+	g, err := a.grantFor(t.Context(), "another", "phone")
 	if err != nil {
 		t.Fatal(err)
 	}
