@@ -108,7 +108,7 @@ func NewKeyring(seed Seed, generation uint64, now time.Time) (*Keyring, error) {
 		root:    roster.Root,
 		roster:  roster,
 		device:  device,
-		chain:   *NewChain(EpochAt(now)),
+		chain:   *NewChain(firstEpoch(now)),
 		leaves:  map[Epoch]*Secrets{},
 		inboxes: map[Inbox]Epoch{},
 	}
@@ -156,8 +156,8 @@ func (k *Keyring) ExportAtRest() string { return identityString(k.atRestSeed) }
 // Format keeps the secrets out of every verb of fmt.
 func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(redacted)") }
 
-// Roll brings the keys up to date: it derives and keeps those of every epoch up to 6 weeks ahead, moves the chain
-// behind them, and replaces a fallback set that is a year old. It destroys no key that mail may still need; see
+// Roll brings the keys up to date: it derives and keeps those of every epoch up to 6 weeks ahead, but of none before
+// the first, moves the chain behind them, and replaces a fallback set that is a year old. It destroys no key that mail may still need; see
 // Expired. When it reports a change, the vault has to be saved before a record is signed.
 //
 // After a long absence it derives the keys of the weeks in between too. A clock that ran ahead costs nothing but a few
@@ -170,7 +170,7 @@ func (k *Keyring) Roll(now time.Time) (changed bool) {
 	if last > k.chain.Head() && last-k.chain.Head() > maxAhead {
 		return false
 	}
-	for e := EpochAt(now); e <= last && e < k.chain.Head(); e++ {
+	for e := firstEpoch(now); e <= last && e < k.chain.Head(); e++ {
 		if _, ok := k.leaves[e]; !ok {
 			k.keep(e, newSecrets(randomSeeds()))
 			changed = true
@@ -196,6 +196,9 @@ func (k *Keyring) Roll(now time.Time) (changed bool) {
 	}
 	return changed
 }
+
+// firstEpoch is the epoch of now, or the first that is a real one: a machine without a clock starts in 1970.
+func firstEpoch(now time.Time) Epoch { return max(EpochAt(now), FallbackEpoch+1) }
 
 func (k *Keyring) keep(e Epoch, s *Secrets) {
 	k.leaves[e] = s

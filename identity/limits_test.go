@@ -92,6 +92,55 @@ func TestNearEpochs(t *testing.T) {
 }
 
 // A locked node can publish for five weeks, each record from the start of its week.
+// A machine without a clock starts in the epoch that stands for the fallback keys. Whoever logs in to it then can do so
+// again when the clock is right, and before.
+func TestFirstWeekOfTime(t *testing.T) {
+	for name, now := range map[string]time.Time{
+		"begin": time.Unix(0, 0), "an hour": time.Unix(3600, 0), "before": time.Unix(-3600, 0), "end": time.Unix(epochSeconds-1, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, kr := newTestVault(t)
+			kr.Roll(now)
+			if err := v.Save(kr); err != nil {
+				t.Fatal(err)
+			}
+			got := unlock(t, reopen(t, v), "secret", "laptop")
+			if all := got.Epochs(); all[0] != 1 || len(all) != 6+7 {
+				t.Errorf("keys of the epochs %v", all)
+			}
+
+			early, err := NewKeyring(NewSeed(), 1, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, err = CreateVault(filepath.Join(t.TempDir(), "early"), early, "alice", "laptop", "secret", quick); err != nil {
+				t.Fatal(err)
+			}
+			if all := unlock(t, reopen(t, v), "secret", "laptop").Epochs(); all[0] != 1 {
+				t.Errorf("an account of that week has keys of the epochs %v", all)
+			}
+		})
+	}
+}
+
+// What could not be read again does not take the place of what can.
+func TestSaveWritesWhatCanBeRead(t *testing.T) {
+	v, kr := newTestVault(t)
+	kr.keep(FallbackEpoch, newSecrets(randomSeeds()))
+	if err := v.Save(kr); err == nil {
+		t.Error("a keyring that cannot be read was written")
+	}
+	unlock(t, reopen(t, v), "secret", "laptop")
+	for range maxFetchKeys {
+		kr.fallbacks = append([]fallback{{replaced: 1, secrets: newSecrets(randomSeeds())}}, kr.fallbacks...)
+	}
+	delete(kr.leaves, FallbackEpoch)
+	if err := v.Save(kr); err == nil {
+		t.Error("a clear part that cannot be read was written")
+	}
+	unlock(t, reopen(t, v), "secret", "laptop")
+}
+
 func TestPresignedWeeks(t *testing.T) {
 	kr, err := NewKeyring(fixed("alice root"), 1, fixedTime)
 	if err != nil {

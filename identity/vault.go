@@ -186,8 +186,8 @@ func (v *Vault) Unlocked() *Keyring {
 }
 
 // Save writes the keyring, and the fetch keys around now in clear. When it fails, what was there before is still
-// readable; the keyring is always written before the clear part. A keyring from before the account was locked and
-// unlocked again is refused with ErrStale.
+// readable; the keyring is always written before the clear part. What could not be read again is not written. A keyring
+// from before the account was locked and unlocked again is refused with ErrStale.
 func (v *Vault) Save(kr *Keyring) error {
 	if kr.root != v.account.Root {
 		return errors.New("save keyring: it belongs to another account")
@@ -197,10 +197,19 @@ func (v *Vault) Save(kr *Keyring) error {
 	if v.keyring != nil && v.keyring != kr {
 		return ErrStale
 	}
+	plain := kr.marshal()
+	if _, err := parseKeyring(plain); err != nil {
+		return fmt.Errorf("save keyring: %w", err)
+	}
+	next := v.locked
+	next.Fetch = kr.clearKeys(time.Now())
+	if err := next.check(); err != nil {
+		return fmt.Errorf("save keyring: %w", err)
+	}
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, identityFromSeed(kr.accountSeed).Recipient())
 	if err == nil {
-		_, err = w.Write(kr.marshal())
+		_, err = w.Write(plain)
 	}
 	if err == nil {
 		err = w.Close()
@@ -211,8 +220,6 @@ func (v *Vault) Save(kr *Keyring) error {
 	if err != nil {
 		return fmt.Errorf("save keyring: %w", err)
 	}
-	next := v.locked
-	next.Fetch = kr.clearKeys(time.Now())
 	return v.saveLocked(next)
 }
 

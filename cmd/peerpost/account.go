@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,9 @@ func (m *Main) words(ctx context.Context, file, passwordFile string) (string, er
 
 // make makes an account, in the running node if there is one, and prints it.
 func (m *Main) make(ctx context.Context, n newAccount, words string) error {
+	if err := checkClock(); err != nil {
+		return err
+	}
 	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Words: words}
 	if n.passwordFile != "" {
 		var err error
@@ -157,6 +161,23 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 		return m.json(created)
 	}
 	return m.printCreated(created, words != "")
+}
+
+// earliest is the beginning of 2026, before this program was made, in Unix
+// seconds. A clock that shows less has never been set, as that of a board
+// without a battery before it has asked the network for the time.
+const earliest = 1_767_225_600
+
+// checkClock refuses to make an account by a clock that cannot be right: its
+// keys are those of the weeks around now.
+func checkClock() error {
+	if now := time.Now(); now.Unix() < earliest {
+		return &control.Error{
+			Code: control.CodeInvalid, Message: "the clock of this machine is wrong: it says " + now.UTC().Format(time.DateOnly),
+			Hint: "set it, or wait until it has asked the network for the time, and try again",
+		}
+	}
+	return nil
 }
 
 func (m *Main) add(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {

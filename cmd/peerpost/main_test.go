@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/peerpost/peerpost/node/control"
 )
@@ -364,5 +366,25 @@ func TestWatch(t *testing.T) {
 	r.Close()
 	if code := <-done; code != ExitOK && code != ExitFailure { // it may have been writing
 		t.Errorf("watch: %d", code)
+	}
+}
+
+// TestClockThatWasNeverSet makes no account by the clock of a machine that has
+// not been told the time: the fake clock stands at the year 2000.
+func TestClockThatWasNeverSet(t *testing.T) {
+	for _, args := range [][]string{
+		{"init", "--account", "ada"}, {"account", "add", "ada"}, {"restore", "--account", "ada", "--words-file", "-"}, {"up"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			home := filepath.Join(t.TempDir(), "home")
+			code, _, errs := command(t, &fakeNodes{}, home, "abandon able\n", args...)
+			if code != ExitFailure || !strings.Contains(errs, "2000-01-01") || !strings.Contains(errs, "set it") {
+				t.Errorf("%v: exit %d, %s", args, code, errs)
+			}
+			time.Sleep(time.Until(time.Unix(earliest, 0)))
+			if err := checkClock(); err != nil {
+				t.Errorf("at the earliest time: %v", err)
+			}
+		})
 	}
 }

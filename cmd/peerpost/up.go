@@ -94,6 +94,9 @@ func (m *Main) firstAccount(ctx context.Context, s Settings) (control.CreatedAcc
 	if err != nil || len(have) > 0 {
 		return control.CreatedAccount{}, err
 	}
+	if err := checkClock(); err != nil {
+		return control.CreatedAccount{}, err
+	}
 	created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
 	if err != nil {
 		return control.CreatedAccount{}, err
