@@ -53,13 +53,17 @@ func (f FetchKey) Inbox() Inbox { return InboxOf(publicOf(f.Key), f.Delete) }
 // Format keeps the key out of every verb of fmt.
 func (f FetchKey) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "fetchkey(%d, redacted)", f.Epoch) }
 
-// FetchKeys lists the fetch keys that lie in clear: those of the 6 epochs before and after now and the current one,
-// and those of the fallback sets.
+// FetchKeys lists the fetch keys of the 6 epochs before and after now and of the current one, and those of the fallback
+// sets: of a locked account those of them that lie in clear, of an unlocked one all that the keyring has.
 func (v *Vault) FetchKeys(now time.Time) []FetchKey {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	fetch := v.locked.Fetch
+	if v.keyring != nil {
+		fetch = v.keyring.clearKeys(now)
+	}
 	var out []FetchKey
-	for _, f := range v.locked.Fetch {
+	for _, f := range fetch {
 		if f.Epoch == FallbackEpoch || nearEpoch(f.Epoch, EpochAt(now)) {
 			out = append(out, FetchKey{f.Epoch, f.Epoch == FallbackEpoch, ed25519.NewKeyFromSeed(f.Fetch[:]), f.Delete})
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -188,7 +189,9 @@ func (v *Vault) Unlocked() *Keyring {
 // Save writes the keyring, and the fetch keys around now in clear. When it fails, what was there before is still
 // readable; the keyring is always written before the clear part. What could not be read again is not written. A keyring
 // from before the account was locked and unlocked again is refused with ErrStale.
-func (v *Vault) Save(kr *Keyring) error {
+func (v *Vault) Save(kr *Keyring) error { return v.save(kr, time.Now()) }
+
+func (v *Vault) save(kr *Keyring, now time.Time) error {
 	if kr.root != v.account.Root {
 		return errors.New("save keyring: it belongs to another account")
 	}
@@ -202,7 +205,7 @@ func (v *Vault) Save(kr *Keyring) error {
 		return fmt.Errorf("save keyring: %w", err)
 	}
 	next := v.locked
-	next.Fetch = kr.clearKeys(time.Now())
+	next.Fetch = kr.clearKeys(now)
 	if err := next.check(); err != nil {
 		return fmt.Errorf("save keyring: %w", err)
 	}
@@ -221,6 +224,14 @@ func (v *Vault) Save(kr *Keyring) error {
 		return fmt.Errorf("save keyring: %w", err)
 	}
 	return v.saveLocked(next)
+}
+
+// Saved tells whether the fetch keys around now lie in clear as the keyring has them. They do not after a save by a
+// clock that was wrong, nor after one that was cut short.
+func (v *Vault) Saved(kr *Keyring, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Equal(v.locked.Fetch, kr.clearKeys(now))
 }
 
 // payload is what one of the files in clear holds.

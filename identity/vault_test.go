@@ -457,6 +457,55 @@ func TestFetchKeys(t *testing.T) {
 	})
 }
 
+// A clock that was wrong for one save costs nothing when it is right again: the keys that are published are those that
+// the account fetches with, unlocked at once, and locked after the next save, which is known to be due.
+func TestFetchKeysAfterWrongClock(t *testing.T) {
+	for name, wrong := range map[string]time.Time{
+		"a year ahead": fixedTime.AddDate(1, 0, 0), "ten years ahead": fixedTime.AddDate(10, 0, 0),
+		"a year behind": fixedTime.AddDate(-1, 0, 0), "1970": time.Unix(0, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			kr := fixedKeyring(t, "alice")
+			v, err := CreateVault(filepath.Join(t.TempDir(), "account"), kr, "alice", "laptop", "secret", quick)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, now := range []time.Time{wrong, fixedTime, fixedTime.Add(week), fixedTime.Add(10 * week), fixedTime.Add(40 * week)} {
+				kr.Roll(now)
+				if now == wrong {
+					if err := v.save(kr, now); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				r := signAndParse(t, kr, RecordParams{Now: now, Sequence: 1})
+				has := func(v *Vault) bool {
+					_, ks, _ := r.KeysAt(now)
+					find := func(in Inbox) bool {
+						return slices.ContainsFunc(v.FetchKeys(now), func(k FetchKey) bool { return k.Inbox() == in })
+					}
+					return find(ks.Inbox()) && find(r.Fallback.Inbox())
+				}
+				if !has(v) {
+					t.Errorf("%v: unlocked, it does not know its own inbox", now)
+				}
+				if has(reopen(t, v)) {
+					continue
+				}
+				if v.Saved(kr, now) {
+					t.Errorf("%v: no save is due", now)
+				}
+				if err := v.save(kr, now); err != nil {
+					t.Fatal(err)
+				}
+				if !v.Saved(kr, now) || !has(reopen(t, v)) {
+					t.Errorf("%v: locked, it does not know its own inbox after a save", now)
+				}
+			}
+		})
+	}
+}
+
 // A locked node publishes what was signed in advance, week after week; the sequence never goes back or repeats.
 func TestPresignedAndSequence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

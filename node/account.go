@@ -183,10 +183,8 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 	if o := a.opened(); o != nil {
 		return o, nil
 	}
-	if keys.Roll(time.Now()) {
-		if err := a.save(keys); err != nil {
-			return nil, err
-		}
+	if err := a.roll(keys, time.Now()); err != nil {
+		return nil, err
 	}
 	box, err := mailbox.Open(ctx, mailbox.Config{
 		Dir: a.dir + "/mailbox", Keys: keys, MaxMessage: sealed.MaxMessage + maxHeading, Log: a.log,
@@ -234,15 +232,29 @@ func (a *account) inboxes(now time.Time) map[identity.Inbox]inbox {
 	return a.keys
 }
 
+// roll brings the keys up to date, and the disk to what they are. After a clock
+// was put right the keys may all be there while those in clear are of another time.
+func (a *account) roll(keys *identity.Keyring, now time.Time) error {
+	if !keys.Roll(now) && a.vault.Saved(keys, now) {
+		return nil
+	}
+	return a.save(keys)
+}
+
 // save writes the keys, which may have brought new inboxes.
 func (a *account) save(keys *identity.Keyring) error {
+	a.relist()
 	if err := a.vault.Save(keys); err != nil {
 		return fmt.Errorf("save the keys: %w", err)
 	}
+	return nil
+}
+
+// relist has the inboxes listed anew.
+func (a *account) relist() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.keys = nil
-	return nil
 }
 
 // owns says whether a message is for an inbox of the account.

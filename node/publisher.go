@@ -68,10 +68,8 @@ func (a *account) sign(now time.Time) ([]byte, error) {
 		}
 		return nil, errNoRecord
 	}
-	if o.keys.Roll(now) {
-		if err := a.save(o.keys); err != nil {
-			return nil, err
-		}
+	if err := a.roll(o.keys, now); err != nil {
+		return nil, err
 	}
 	seq, err := a.vault.NextSequence(now)
 	if err != nil {

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"log/slog"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/peerpost/peerpost/identity"
+)
+
+// TestInboxesAfterWrongClock opens an account whose keys in clear were written
+// by a clock ten weeks behind, or before a crash: it has all inboxes as soon as
+// it is unlocked, and locked too after that.
+func TestInboxesAfterWrongClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := home(t.TempDir())
+		_, keys, err := create(t.Context(), h, identity.NewSeed(), 1, AccountOptions{Name: "bob", Password: "secret", PasswordWork: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := func() *account {
+			t.Helper()
+			a, err := openAccount(h, keys.Root(), nil, 4, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a
+		}
+		clear := h.account(keys.Root()) + "/locked.cbor"
+		old, err := os.ReadFile(clear)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * 7 * 24 * time.Hour)
+		a := open()
+		if _, err := a.unlock(t.Context(), "secret"); err != nil {
+			t.Fatal(err)
+		}
+		a.close()
+		if err := os.WriteFile(clear, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		a = open()
+		before := len(a.inboxes(time.Now()))
+		if _, err := a.unlock(t.Context(), "secret"); err != nil {
+			t.Fatal(err)
+		}
+		after := len(a.inboxes(time.Now()))
+		a.close()
+		a = open()
+		locked := len(a.inboxes(time.Now()))
+		a.close()
+		if before != 3+1 || after != 13+1 || locked != 13+1 {
+			t.Errorf("%d inboxes, %d when it is unlocked, %d when it is locked again", before, after, locked)
+		}
+	})
+}
