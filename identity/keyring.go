@@ -53,6 +53,8 @@ type Keyring struct {
 	leaves    map[Epoch]*Secrets
 	fallbacks []fallback // the newest last; only it has no time of replacement
 	inboxes   map[Inbox]Epoch
+	changes   uint64 // made so far
+	saved     uint64 // of these, on the disk
 
 	recipients cache[*age.HybridRecipient] // by hash of the sealing key
 	rosters    cache[*Roster]              // by hash of the signed bytes
@@ -158,7 +160,7 @@ func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(redacted)
 
 // Roll brings the keys up to date: it derives and keeps those of every epoch up to 6 weeks ahead, but of none before
 // the first, moves the chain behind them, and replaces a fallback set that is a year old. It destroys no key that mail may still need; see
-// Expired. When it reports a change, the vault has to be saved before a record is signed.
+// Expired. No record is signed before Vault.Saved tells that the disk has what it changed.
 //
 // After a long absence it derives the keys of the weeks in between too. A clock that ran ahead costs nothing but a few
 // kept keys, and where the chain began, or keys were destroyed, by a clock that was wrong, the weeks without keys get
@@ -166,6 +168,11 @@ func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keyring(redacted)
 func (k *Keyring) Roll(now time.Time) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer func() {
+		if changed {
+			k.changes++
+		}
+	}()
 	last := EpochAt(now) + epochsAhead
 	if last > k.chain.Head() && last-k.chain.Head() > maxAhead {
 		return false
@@ -246,6 +253,7 @@ func (k *Keyring) Destroy(inbox Inbox) bool {
 		k.fallbacks = slices.Delete(k.fallbacks, i, i+1)
 	}
 	delete(k.inboxes, inbox)
+	k.changes++
 	return true
 }
 
@@ -377,6 +385,27 @@ func (k *Keyring) marshal() []byte {
 		p.Fallbacks = append(p.Fallbacks, fallbackPayload{Created: f.created, Replaced: f.replaced, Seeds: f.secrets.seeds})
 	}
 	return encode(p)
+}
+
+// changed counts the changes that were made.
+func (k *Keyring) changed() uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.changes
+}
+
+// wrote notes how many of them are on the disk.
+func (k *Keyring) wrote(changes uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.saved = changes
+}
+
+// unsaved tells whether there are some that are not.
+func (k *Keyring) unsaved() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.saved != k.changes
 }
 
 func parseKeyring(b []byte) (*Keyring, error) {

@@ -200,6 +200,7 @@ func (v *Vault) save(kr *Keyring, now time.Time) error {
 	if v.keyring != nil && v.keyring != kr {
 		return ErrStale
 	}
+	changes := kr.changed() // before, so that one that is made meanwhile does not count as written
 	plain := kr.marshal()
 	if _, err := parseKeyring(plain); err != nil {
 		return fmt.Errorf("save keyring: %w", err)
@@ -223,15 +224,20 @@ func (v *Vault) save(kr *Keyring, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("save keyring: %w", err)
 	}
-	return v.saveLocked(next)
+	if err := v.saveLocked(next); err != nil {
+		return err
+	}
+	kr.wrote(changes)
+	return nil
 }
 
-// Saved tells whether the fetch keys around now lie in clear as the keyring has them. They do not after a save by a
-// clock that was wrong, nor after one that was cut short.
+// Saved tells whether the disk has all of the keyring, and in clear the fetch keys around now as the keyring has them.
+// It has not the first after a save that failed, nor the second after one that was cut short or made by a clock that
+// was wrong.
 func (v *Vault) Saved(kr *Keyring, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Equal(v.locked.Fetch, kr.clearKeys(now))
+	return !kr.unsaved() && slices.Equal(v.locked.Fetch, kr.clearKeys(now))
 }
 
 // payload is what one of the files in clear holds.

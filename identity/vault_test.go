@@ -292,6 +292,82 @@ func TestFailedWritesLeaveTheOldState(t *testing.T) {
 	}
 }
 
+// What could not be written is known to be due until it was written, though no time passes and Roll has nothing to do:
+// else the keys of a record that was signed meanwhile would go with the next crash.
+func TestSavedAfterFailures(t *testing.T) {
+	for _, name := range []string{keyringFile, lockedFile} {
+		t.Run(name, func(t *testing.T) {
+			v, kr := newTestVault(t)
+			now := time.Now()
+			if !v.Saved(kr, now) {
+				t.Fatal("a new account is not saved")
+			}
+			for _, change := range []struct {
+				what string
+				make func(*Keyring)
+			}{ // the first two do not show in the clear part
+				{"rolled", func(kr *Keyring) { kr.Roll(now.Add(40 * week)) }},
+				{"destroyed", func(kr *Keyring) {
+					if far, _ := kr.SecretsFor(EpochAt(now) + 20); !kr.Destroy(far.Inbox()) {
+						t.Fatal("nothing was destroyed")
+					}
+				}},
+				{"replaced", func(kr *Keyring) { kr.Roll(now.AddDate(2, 0, 0)) }},
+			} {
+				what := change.what
+				kr := unlock(t, v, "secret", "laptop")
+				kr.Roll(now.Add(30 * week))
+				if err := v.Save(kr); err != nil {
+					t.Fatal(err)
+				}
+				change.make(kr)
+				if err := os.Mkdir(v.path(name)+tempSuffix, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					if kr.Roll(now); v.Saved(kr, now) {
+						t.Errorf("%s: nothing is due, and %v", what, v.Save(kr))
+					}
+					if v.Save(kr) == nil {
+						t.Fatal("nothing failed")
+					}
+				}
+				if err := os.Remove(v.path(name) + tempSuffix); err != nil {
+					t.Fatal(err)
+				}
+				if err := v.Save(kr); err != nil || !v.Saved(kr, now) {
+					t.Errorf("%s: saved %v, %v", what, v.Saved(kr, now), err)
+				}
+				got := unlock(t, reopen(t, v), "secret", "laptop")
+				if !bytes.Equal(got.marshal(), kr.marshal()) || !reopen(t, v).Saved(got, now) {
+					t.Errorf("%s: the disk has something else", what)
+				}
+				v.Lock()
+			}
+		})
+	}
+}
+
+// After a crash between the two files of a save the clear part is known to be due.
+func TestSaveCutShort(t *testing.T) {
+	v, kr := newTestVault(t)
+	old, err := os.ReadFile(v.path(lockedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kr.Roll(time.Now().Add(fallbackLife))
+	if err := v.Save(kr); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(v.path(lockedFile), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := reopen(t, v)
+	if kr := unlock(t, again, "secret", "laptop"); kr.Roll(time.Now().Add(fallbackLife)) || again.Saved(kr, time.Now()) {
+		t.Error("nothing is due")
+	}
+}
+
 // What a crash leaves half written is not looked at.
 func TestLeftoversOfCrashes(t *testing.T) {
 	v, kr := newTestVault(t)

@@ -183,9 +183,7 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 	if o := a.opened(); o != nil {
 		return o, nil
 	}
-	if err := a.roll(keys, time.Now()); err != nil {
-		return nil, err
-	}
+	_ = a.roll(keys, time.Now()) // a full disk is no reason to keep the owner from the mail; the publisher tries again
 	box, err := mailbox.Open(ctx, mailbox.Config{
 		Dir: a.dir + "/mailbox", Keys: keys, MaxMessage: sealed.MaxMessage + maxHeading, Log: a.log,
 	})
@@ -232,13 +230,20 @@ func (a *account) inboxes(now time.Time) map[identity.Inbox]inbox {
 	return a.keys
 }
 
-// roll brings the keys up to date, and the disk to what they are. After a clock
-// was put right the keys may all be there while those in clear are of another time.
+// roll brings the keys up to date, and the disk to what they are: what could
+// not be written, or was written by a clock that was wrong, is written now.
+// While it fails no record is signed, so that none names keys that a crash
+// would take.
 func (a *account) roll(keys *identity.Keyring, now time.Time) error {
-	if !keys.Roll(now) && a.vault.Saved(keys, now) {
+	keys.Roll(now)
+	if a.vault.Saved(keys, now) {
 		return nil
 	}
-	return a.save(keys)
+	err := a.save(keys)
+	if err != nil {
+		a.log.Error("the keys could not be saved, it will be tried again", "err", err)
+	}
+	return err
 }
 
 // save writes the keys, which may have brought new inboxes.
