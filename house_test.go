@@ -13,13 +13,14 @@ const module = "github.com/peerpost/peerpost/"
 func TestImportsRunOneWay(t *testing.T) {
 	rules := map[string][]string{ // package → prefixes of ours that it may depend on
 		"internal/wire":      {},
+		"internal/clock":     {"internal/wire"},
 		"internal/journal":   {},
 		"internal/mail":      {},
 		"internal/mail/mime": {"internal/mail"},
 		"identity":           {"internal/wire"},
 		"identity/sealed":    {"identity", "internal/wire"},
 		"dht":                {"identity", "internal/wire"},
-		"store":              {"identity", "internal/wire", "internal/journal"},
+		"store":              {"identity", "internal/wire", "internal/journal", "internal/clock"},
 		"mailbox":            {"mailbox/internal", "identity", "internal/wire", "internal/journal", "internal/mail"},
 		"mailbox/dsn":        {"internal/mail"},
 		"gateway/imap":       {"gateway/internal", "gateway/listen", "internal/mail"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/courier"
@@ -34,6 +35,7 @@ type account struct {
 	network  *network
 	incoming *incoming
 	courier  *courier.Courier
+	clock    *clock.Clock
 	log      *slog.Logger
 
 	collectNow chan struct{} // asks the collector for a round
@@ -86,7 +88,10 @@ func openAccount(h home, root identity.Root, n *network, work int, log *slog.Log
 	if a.incoming, err = openIncoming(dir+"/incoming", a.log); err != nil {
 		return nil, err
 	}
-	a.courier, err = courier.New(courier.Config{Dir: dir + "/outgoing", Network: n, Log: a.log})
+	if n != nil {
+		a.clock = n.clock
+	}
+	a.courier, err = courier.New(courier.Config{Dir: dir + "/outgoing", Network: n, Clock: a.clock, Log: a.log})
 	if err != nil {
 		return nil, errors.Join(err, a.incoming.close())
 	}

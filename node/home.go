@@ -15,6 +15,7 @@ import (
 //
 //	host.key          the libp2p key
 //	peers             who was there in the last run
+//	clock             the last time that was sure to have come
 //	records/          identity records kept for the DHT
 //	holding/          mail kept for others
 //	tls/              the node's own certificates
@@ -30,6 +31,7 @@ func (h home) path(parts ...string) string {
 
 func (h home) hostKey() string { return h.path("host.key") }
 func (h home) peers() string   { return h.path("peers") }
+func (h home) clock() string   { return h.path("clock") }
 func (h home) records() string { return h.path("records") }
 func (h home) holding() string { return h.path("holding") }
 func (h home) tls() string     { return h.path("tls") }

@@ -13,6 +13,7 @@ import (
 	"github.com/peerpost/peerpost/dht"
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
@@ -30,6 +31,7 @@ type network struct {
 	drop  *store.Client
 	bits  func(size int64) int
 	door  *door
+	clock *clock.Clock
 	local func(root identity.Root) *account // accounts of this node
 
 	mu    sync.Mutex

@@ -34,6 +34,7 @@ import (
 	"github.com/peerpost/peerpost/gateway/submission"
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/node/control"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/node/web"
@@ -49,6 +50,7 @@ type Node struct {
 	metrics *prometheus.Registry
 
 	lock     *control.Lock
+	clock    *clock.Clock
 	key      *identity.HostKey
 	host     *host.Host
 	dht      *dht.DHT
@@ -112,6 +114,7 @@ func (n *Node) openHome(ctx context.Context) error {
 	if err := n.home.make(); err != nil {
 		return err
 	}
+	n.clock = clock.Open(n.home.clock(), n.log)
 	n.key, err = identity.LoadOrCreateHostKey(ctx, n.home.hostKey(), n.cfg.puzzleBits())
 	if errors.Is(err, identity.ErrPuzzle) {
 		return &control.Error{
@@ -145,6 +148,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.mu.Unlock()
 	n.serveStreams()
+	lives.Go(func() { n.clock.Run(inner) })
 	lives.Go(func() { n.runPart(inner, "dht", n.dht.Run) })
 	lives.Go(func() { n.runPart(inner, "host", n.host.Run) })
 	if !n.cfg.UpkeepOff {

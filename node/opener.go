@@ -70,6 +70,10 @@ func (a *account) openAll(ctx context.Context, o *open) {
 
 // openOne opens, checks and files one message. An error means "try again".
 func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arrival) error {
+	late, err := a.late(arr, time.Now())
+	if err != nil {
+		return err
+	}
 	_, body, err := a.incoming.log.Read(arr.ref)
 	if err != nil {
 		a.log.Error("a waiting message is damaged, it will be fetched again", "err", err)
@@ -90,7 +94,6 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 		a.finish(id, arr, true)
 		return nil
 	}
-	late := !arr.at.Before(arr.outer.Expiry.End()) // the sender has counted it as failed, or will
 	if late {
 		a.log.Info("a message came after it had expired")
 	}
@@ -105,6 +108,26 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 	}
 	a.finish(id, arr, arr.collected || late)
 	return nil
+}
+
+// errUnsure puts a refusal off that cannot be taken back.
+var errUnsure = errors.New("it may have expired before it came, but the clock may be ahead")
+
+// late says whether a message came after it had expired: then its sender has
+// counted it as failed, or will. It is not said before that time is sure to have
+// come.
+func (a *account) late(arr arrival, now time.Time) (bool, error) {
+	at, end := arr.at, arr.outer.Expiry.End()
+	if at.After(now) { // by a clock that was wrong
+		at = now
+	}
+	switch {
+	case at.Before(end):
+		return false, nil
+	case a.clock.Sure().Before(end):
+		return false, errUnsure
+	}
+	return true, nil
 }
 
 // finish ends with a message that is in the mailbox, or never will be, and has

@@ -3,11 +3,14 @@ package node
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 )
 
 // TestOpenLateAndFuture opens what came after its expiry and what is dated ahead.
@@ -57,7 +60,7 @@ func TestOpenLateAndFuture(t *testing.T) {
 	}
 
 	today := identity.DayAt(now)
-	if _, err := arrive(1, now, today, today.End()); err != nil {
+	if _, err := arrive(1, now, today-1, now); err != nil {
 		t.Fatal(err)
 	}
 	v, settled, err := o.box.Settled(ctx, sender.Root(), [16]byte{1})
@@ -80,5 +83,30 @@ func TestOpenLateAndFuture(t *testing.T) {
 	}
 	if f, err := o.box.Folder(ctx, "INBOX"); err != nil || f.Messages != 0 {
 		t.Errorf("the inbox has %d messages, %v", f.Messages, err)
+	}
+
+	// by a clock that was ahead when it came, and is right again
+	if _, err := arrive(4, now, today, now.AddDate(0, 2, 0)); err != nil {
+		t.Error(err)
+	}
+	if v, settled, err := o.box.Settled(ctx, sender.Root(), [16]byte{4}); err != nil || !settled || !v.Delivered {
+		t.Errorf("by a clock that was ahead: verdict %+v, %v, %v", v, settled, err)
+	}
+	// by a clock of which nothing is sure
+	unsure := filepath.Join(t.TempDir(), "clock")
+	if err := os.WriteFile(unsure, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.clock = clock.Open(unsure, a.log)
+	id, err := arrive(5, now, today-1, now)
+	if _, settled, _ := o.box.Settled(ctx, sender.Root(), [16]byte{5}); settled || !errors.Is(err, errUnsure) {
+		t.Errorf("by a clock of which nothing is sure: %v, settled %v", err, settled)
+	}
+	a.clock.Agree(now)
+	if err := a.openOne(ctx, o, id, a.incoming.pending[id]); err != nil {
+		t.Fatal(err)
+	}
+	if v, settled, err := o.box.Settled(ctx, sender.Root(), [16]byte{5}); err != nil || !settled || v.Delivered {
+		t.Errorf("by a clock that others agree with: verdict %+v, %v, %v", v, settled, err)
 	}
 }

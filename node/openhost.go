@@ -53,14 +53,14 @@ func (n *Node) openNetwork(context.Context) error {
 	}
 	n.opened(n.dht.Close)
 	n.network = &network{
-		self: n.host.ID(), host: n.host, dht: n.dht, bits: n.cfg.stampBits, local: n.local, door: &door{n.owner},
+		self: n.host.ID(), host: n.host, dht: n.dht, bits: n.cfg.stampBits, local: n.local, door: &door{n.owner}, clock: n.clock,
 		found: make(map[[32]byte]found), subs: make(map[chan struct{}]bool),
 	}
 	n.network.near = &neighbourhood{n.dht, n.network.changed(context.Background())}
 	limits := store.Limits{StampDiscount: n.cfg.stampDiscount()}
 	n.holder, err = store.Open(store.HolderConfig{
 		Dir: n.home.holding(), Capacity: n.cfg.capacity(), Self: n.host.ID(), HostKey: n.key,
-		Near: n.network.near, Dial: transport{n.host}, Log: n.log, Limits: limits,
+		Near: n.network.near, Dial: transport{n.host}, Clock: n.clock, Log: n.log, Limits: limits,
 	})
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (n *Node) openNetwork(context.Context) error {
 	n.opened(n.holder.Close)
 	n.receiver = store.NewReceiver(store.ReceiverConfig{HostKey: n.key, Accept: n.network.door, Log: n.log, Limits: limits})
 	n.network.drop = store.NewClient(store.ClientConfig{
-		Self: n.host.ID(), Local: n.holder, Near: n.network.near, Dial: transport{n.host}, Log: n.log,
+		Self: n.host.ID(), Local: n.holder, Near: n.network.near, Dial: transport{n.host}, Clock: n.clock, Log: n.log,
 	})
 	n.opened(n.network.drop.Close)
 	return nil

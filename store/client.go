@@ -15,6 +15,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 )
 
 // ErrNoHolders says that nobody was found who could hold mail: this node is alone, or the network is not reached yet.
@@ -33,6 +34,7 @@ type ClientConfig struct {
 	Local *Holder // this node's own holder, which is asked without a stream; nil when there is none
 	Near  Neighbourhood
 	Dial  Transport
+	Clock *clock.Clock // is told when others take what is dated by it
 	Log   *slog.Logger
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/store"
 	"github.com/peerpost/peerpost/store/storetest"
 )
@@ -32,6 +33,7 @@ type machine struct {
 	dir    string
 	limits store.Limits
 	alone  bool // no upkeep
+	clock  *clock.Clock
 
 	holder *store.Holder
 	client *store.Client
@@ -50,12 +52,12 @@ func newMachine(t testing.TB, net *storetest.Network, limits store.Limits) *mach
 func (m *machine) start() {
 	var err error
 	m.holder, err = store.Open(store.HolderConfig{
-		Dir: m.dir, Self: m.ID, HostKey: m.Key, Near: m.Node, Dial: m.Node, Limits: m.limits,
+		Dir: m.dir, Self: m.ID, HostKey: m.Key, Near: m.Node, Dial: m.Node, Clock: m.clock, Limits: m.limits,
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.client = store.NewClient(store.ClientConfig{Self: m.ID, Local: m.holder, Near: m.Node, Dial: m.Node})
+	m.client = store.NewClient(store.ClientConfig{Self: m.ID, Local: m.holder, Near: m.Node, Dial: m.Node, Clock: m.clock})
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	m.Handle(store.DropProtocol, m.holder.Serve)

@@ -88,6 +88,7 @@ func (c *Client) Collect(
 		changed: make(chan struct{}),
 		answers: make(map[peer.ID]bool),
 	}
+	began := time.Now()
 	report := CollectReport{Inboxes: make([]InboxReport, len(keys))}
 	near := c.whereabouts(ctx, keys, report.Inboxes)
 	asks := make(map[peer.ID][]FetchKey)
@@ -125,6 +126,9 @@ func (c *Client) Collect(
 			report.Answered++
 		}
 	}
+	if g.believed(order, errs) {
+		c.cfg.Clock.Agree(began)
+	}
 	failed := make(map[identity.Inbox]int)
 	for _, s := range g.sought {
 		switch {
@@ -160,6 +164,22 @@ func (c *Client) Collect(
 		return report, fmt.Errorf("collect: nobody answered: %w", errors.Join(errs...))
 	}
 	return report, nil
+}
+
+// believed tells whether more of the others have taken our proofs, which are dated, than refused them.
+func (g *gathering) believed(order []peer.ID, errs []error) bool {
+	took := 0
+	for i, p := range order {
+		refusal := new(Refusal)
+		switch {
+		case p == g.client.cfg.Self:
+		case g.answers[p]:
+			took++
+		case errors.As(errs[i], &refusal) && refusal.Code == CodeAccess:
+			took--
+		}
+	}
+	return took > 0
 }
 
 // whereabouts looks up whom to ask for each inbox, nearest first, keepers last.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 )
 
 // HolderConfig of Open.
@@ -26,7 +27,8 @@ type HolderConfig struct {
 	Self     peer.ID           // this node
 	HostKey  *identity.HostKey // of Self; signs receipts
 	Near     Neighbourhood
-	Dial     Transport // for upkeep
+	Dial     Transport    // for upkeep
+	Clock    *clock.Clock // what is sure of the time; nil believes the machine
 	Log      *slog.Logger
 	Limits   Limits
 }
@@ -93,7 +95,7 @@ func Open(cfg HolderConfig) (*Holder, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	l := cfg.Limits.withDefaults()
-	spool, err := openSpool(cfg.Dir, cfg.Capacity, cfg.Self, l, cfg.Log, time.Now())
+	spool, err := openSpool(cfg.Dir, cfg.Capacity, cfg.Self, l, cfg.Log, cfg.Clock.Sure())
 	if err != nil {
 		return nil, err
 	}
@@ -321,6 +323,7 @@ func (v *visit) access(proof []byte, op string) (*identity.Access, error) {
 	if err != nil {
 		return nil, refuse(CodeAccess, "%v", err)
 	}
+	v.holder.cfg.Clock.Agree(time.Unix(a.Time, 0))
 	if a.Op != op {
 		return nil, refuse(CodeAccess, "the proof is for %q, and %q is asked", printable(a.Op), op)
 	}
@@ -456,7 +459,7 @@ func (h *Holder) expiring(ctx context.Context) {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
 	for {
-		n, err := h.spool.expire(time.Now())
+		n, err := h.spool.expire(h.cfg.Clock.Sure())
 		if err != nil {
 			h.log.Error("spool expiry failed", "error", err)
 		}

@@ -682,3 +682,27 @@ func isCode(err error, c Code) bool {
 	r := new(Refusal)
 	return errors.As(err, &r) && r.Code == c
 }
+
+// More of the others have to take what we date than refuse it.
+func TestBelieved(t *testing.T) {
+	late := fmt.Errorf("list: %w", refuse(CodeAccess, "it was made more than a day from now"))
+	busy := refuse(CodeStreams, "enough")
+	g := &gathering{client: &Client{cfg: ClientConfig{Self: "self"}}, answers: map[peer.ID]bool{"self": true, "a": true, "b": true}}
+	for _, c := range []struct {
+		order []peer.ID
+		errs  []error
+		want  bool
+	}{
+		{nil, nil, false},
+		{[]peer.ID{"self"}, []error{nil}, false},
+		{[]peer.ID{"self", "a"}, []error{nil, nil}, true},
+		{[]peer.ID{"self", "a", "c"}, []error{nil, nil, late}, false},
+		{[]peer.ID{"self", "a", "c"}, []error{nil, nil, busy}, true},
+		{[]peer.ID{"a", "b", "c"}, []error{nil, nil, late}, true},
+		{[]peer.ID{"a", "c", "d"}, []error{nil, late, late}, false},
+	} {
+		if got := g.believed(c.order, c.errs); got != c.want {
+			t.Errorf("%v with %v: %v", c.order, c.errs, got)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
@@ -88,12 +89,14 @@ type Account interface {
 type Config struct {
 	Dir     string // of the parcels
 	Network Network
+	Clock   *clock.Clock // what is sure of the time; nil believes the machine
 	Log     *slog.Logger
 }
 
 // Courier carries the outgoing mail of one account.
 type Courier struct {
 	net     Network
+	clock   *clock.Clock
 	log     *slog.Logger
 	parcels *journal.Log
 	budget  *semaphore.Weighted
@@ -115,7 +118,7 @@ func New(cfg Config) (*Courier, error) {
 		return nil, err
 	}
 	c := &Courier{
-		net: cfg.Network, log: cfg.Log, parcels: log,
+		net: cfg.Network, clock: cfg.Clock, log: cfg.Log, parcels: log,
 		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
 		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/store"
@@ -33,6 +34,7 @@ type world struct {
 	put       []*sealed.Message
 	reports   []string
 	drained   bool
+	clock     *clock.Clock
 	sequence  uint64
 }
 
@@ -192,7 +194,7 @@ func (w *world) set(f func()) {
 // carry runs a courier until the test or end says otherwise.
 func (w *world) carry(t *testing.T, dir string, unlocked bool) (c *Courier, end func()) {
 	t.Helper()
-	c, err := New(Config{Dir: dir, Network: w, Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Dir: dir, Network: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

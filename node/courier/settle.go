@@ -115,7 +115,7 @@ func (c *Courier) fail(ctx context.Context, a Account, t *transit, reason string
 
 // sweep tells the senders of late mail, and ends what has expired.
 func (c *Courier) sweep(ctx context.Context) {
-	now := time.Now()
+	now, sure := time.Now(), c.clock.Sure() // what has failed cannot be taken back
 	type late struct {
 		t    *transit
 		dead bool
@@ -133,7 +133,7 @@ func (c *Courier) sweep(ctx context.Context) {
 			}
 			switch {
 			case t.over():
-			case now.After(t.expires.Add(Grace)):
+			case sure.After(t.expires.Add(Grace)):
 				all = append(all, late{t, true})
 			case now.Sub(t.accepted) >= DelayAfter && !t.delayTold:
 				all = append(all, late{t, false})
@@ -152,7 +152,7 @@ func (c *Courier) sweep(ctx context.Context) {
 			}
 		case a.Drained(l.t.expires.Add(Grace)):
 			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired")
-		case now.After(l.t.expires.Add(Grace + GiveUp)): // a holder that lists and never gives must not hold it up
+		case sure.After(l.t.expires.Add(Grace + GiveUp)): // a holder that lists and never gives must not hold it up
 			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired, nor could all holders be asked for a confirmation")
 		}
 		if err != nil {
