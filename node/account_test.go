@@ -35,7 +35,7 @@ func TestInboxesAfterWrongClock(t *testing.T) {
 		}
 		time.Sleep(10 * 7 * 24 * time.Hour)
 		a := open()
-		if _, err := a.unlock(t.Context(), "secret"); err != nil {
+		if _, _, err := a.unlock(t.Context(), "secret"); err != nil {
 			t.Fatal(err)
 		}
 		a.close()
@@ -45,7 +45,7 @@ func TestInboxesAfterWrongClock(t *testing.T) {
 
 		a = open()
 		before := len(a.inboxes(time.Now()))
-		if _, err := a.unlock(t.Context(), "secret"); err != nil {
+		if _, _, err := a.unlock(t.Context(), "secret"); err != nil {
 			t.Fatal(err)
 		}
 		after := len(a.inboxes(time.Now()))
@@ -79,7 +79,7 @@ func TestKeysThatCannotBeSaved(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, err := a.unlock(t.Context(), "secret")
+			o, _, err := a.unlock(t.Context(), "secret")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +102,7 @@ func TestKeysThatCannotBeSaved(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kr, _, err := v.Unlock("secret")
+			kr, _, err := v.Unlock(t.Context(), "secret")
 			if err != nil {
 				t.Fatal(err)
 			}
