@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-msgio"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/peerpost/peerpost/identity"
@@ -218,3 +219,67 @@ func (emptyAnswers) SendRequest(context.Context, peer.ID, *pb.Message) (*pb.Mess
 }
 
 func (emptyAnswers) SendMessage(context.Context, peer.ID, *pb.Message) error { return nil }
+
+// putRaw puts a message to a node as a stranger may, and tells whether it was
+// answered.
+func (nd *testNode) putRaw(to *testNode, m *pb.Message) bool {
+	t := nd.net.t
+	t.Helper()
+	if err := nd.host.Connect(t.Context(), to.info()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := nd.host.NewStream(t.Context(), to.self, Protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	if err := writeMessage(s, m); err != nil {
+		t.Fatal(err)
+	}
+	frames := msgio.NewVarintReaderSize(s, network.MessageSizeMax)
+	b, err := frames.ReadMsg()
+	frames.ReleaseMsg(b)
+	return err == nil
+}
+
+// Whoever puts a record again may add to the message what he likes: it is not
+// kept, so nobody's record is made too large to be answered with, and no room
+// is taken.
+func TestPaddedRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t)
+		n.grow(6)
+		holders := slices.Clone(n.nodes)
+		p := newPerson(t)
+		rec, key := p.record(t), identity.RecordKey(p.root())
+		if _, err := holders[0].Publish(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		stranger := n.add(func(c *Config) { c.Mode = Client })
+		for _, to := range holders {
+			m := pb.NewMessage(pb.Message_PUT_VALUE, []byte(key), 0)
+			m.Record = record.MakePutRecord(key, rec)
+			m.Record.ProtoReflect().SetUnknown(padding(maxReply + 1<<10))
+			if !stranger.putRaw(to, m) {
+				t.Error("the put was refused: the test shows nothing")
+			}
+		}
+		for _, nd := range holders {
+			for _, e := range nd.store.list() {
+				if e.size > int64(len(rec))+512 {
+					t.Errorf("a record of %d bytes takes %d", len(rec), e.size)
+				}
+			}
+		}
+		reader := n.add(func(c *Config) { c.Mode = Client })
+		reader.join(holders[0])
+		if _, got, err := reader.Resolve(t.Context(), p.root()); err != nil || !bytes.Equal(got, rec) {
+			t.Errorf("resolved %d bytes, %v", len(got), err)
+		}
+	})
+}
+
+// padding is a protobuf field that nobody knows.
+func padding(size int) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, 3000, protowire.BytesType), make([]byte, size))
+}

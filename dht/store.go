@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	recpb "github.com/libp2p/go-libp2p-record/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/peerpost/peerpost/identity"
 )
 
 const (
@@ -21,6 +24,8 @@ const (
 	// DefaultMaxBytes is how many bytes they may take. Records have up to 10 KiB
 	// and 20 holders, so this serves more than a thousand people per node.
 	DefaultMaxBytes = 256 << 20
+	// maxKey is how long a record's key may be; ours have 62 bytes.
+	maxKey = 128
 )
 
 // errFull refuses a record that is further from this node than everything it
@@ -72,8 +77,8 @@ func openStore(ctx context.Context, under ds.Batching, self peer.ID, maxRecords 
 		if r.Error != nil {
 			return nil, r.Error
 		}
-		if key, received, err := decodeStored(r.Value); err == nil { // otherwise the library drops it when it is read
-			s.enter(ds.RawKey(r.Key), key, int64(len(r.Value)), received)
+		if err := s.load(ctx, ds.RawKey(r.Key), r.Value); err != nil {
+			return nil, err
 		}
 	}
 	for len(s.far) > maxRecords || s.bytes > maxBytes { // the limits were higher last time
@@ -84,20 +89,64 @@ func openStore(ctx context.Context, under ds.Batching, self peer.ID, maxRecords 
 	return s, nil
 }
 
-// decodeStored reads what the library stored: the record's key and when it came.
-func decodeStored(b []byte) (key string, received time.Time, err error) {
-	var rec recpb.Record
-	if err := proto.Unmarshal(b, &rec); err != nil {
-		return "", time.Time{}, err
-	}
-	if len(rec.GetKey()) == 0 {
-		return "", time.Time{}, errors.New("record without a key")
-	}
-	received, err = time.Parse(time.RFC3339Nano, rec.GetTimeReceived())
+// load takes note of what is stored, and rewrites it where it is larger than it
+// has to be: versions before this one kept what strangers had added.
+func (s *store) load(ctx context.Context, at ds.Key, value []byte) error {
+	r, err := decodeStored(value)
 	if err != nil {
-		return "", time.Time{}, err
+		return s.Batching.Delete(ctx, at)
 	}
-	return string(rec.GetKey()), received, nil
+	bare, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if len(bare) < len(value) {
+		if err := s.Batching.Put(ctx, at, bare); err != nil {
+			return err
+		}
+	}
+	s.enter(at, r.key, int64(len(bare)), r.received)
+	return nil
+}
+
+// stored is a record as it is kept.
+type stored struct {
+	key      string
+	value    []byte
+	received time.Time
+}
+
+// decodeStored reads what the library encoded. The library clones the message
+// of whoever put the record, with every field that it does not know; of those
+// nothing is read.
+func decodeStored(b []byte) (stored, error) {
+	var rec recpb.Record
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, &rec); err != nil {
+		return stored{}, err
+	}
+	switch {
+	case len(rec.GetKey()) == 0:
+		return stored{}, errors.New("record without a key")
+	case len(rec.GetKey()) > maxKey:
+		return stored{}, fmt.Errorf("record key of %d bytes, more than %d", len(rec.GetKey()), maxKey)
+	case len(rec.GetValue()) > identity.MaxRecord:
+		return stored{}, fmt.Errorf("record of %d bytes, more than %d", len(rec.GetValue()), identity.MaxRecord)
+	}
+	received, err := time.Parse(time.RFC3339Nano, rec.GetTimeReceived())
+	if err != nil {
+		return stored{}, err
+	}
+	if year := received.UTC().Year(); year < 1970 || year > 9999 {
+		return stored{}, fmt.Errorf("record received in the year %d", year)
+	}
+	return stored{string(rec.GetKey()), rec.GetValue(), received}, nil
+}
+
+// encode writes what the library reads, and no more.
+func (r stored) encode() ([]byte, error) {
+	return proto.Marshal(&recpb.Record{
+		Key: []byte(r.key), Value: r.value, TimeReceived: r.received.UTC().Format(time.RFC3339Nano),
+	})
 }
 
 // admit says what has to go before a record fits, or errFull; s.mu is held. The
@@ -172,16 +221,19 @@ func (s *store) remove(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// Put stores a record if it fits. It is called with what the library encoded,
-// after validation.
+// Put stores a record if it fits, without what does not belong to it. It is
+// called with what the library encoded, after validation.
 func (s *store) Put(ctx context.Context, at ds.Key, value []byte) error {
-	key, received, err := decodeStored(value)
+	r, err := decodeStored(value)
 	if err != nil {
+		return err
+	}
+	if value, err = r.encode(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out, err := s.admit(at, key, int64(len(value)))
+	out, err := s.admit(at, r.key, int64(len(value)))
 	if err != nil {
 		return err
 	}
@@ -193,7 +245,7 @@ func (s *store) Put(ctx context.Context, at ds.Key, value []byte) error {
 	if err := s.Batching.Put(ctx, at, value); err != nil {
 		return err
 	}
-	s.enter(at, key, int64(len(value)), received)
+	s.enter(at, r.key, int64(len(value)), r.received)
 	return nil
 }
 

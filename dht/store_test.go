@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	recpb "github.com/libp2p/go-libp2p-record/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/peerpost/peerpost/identity"
 )
 
 const testSelf peer.ID = "a node"
@@ -122,7 +125,7 @@ func TestStoreBoundsBytes(t *testing.T) {
 	if s.bytes > 10_000 {
 		t.Errorf("%d bytes are counted after a record grew", s.bytes)
 	}
-	if err := put(t, s, i, 20_000); !errors.Is(err, errFull) {
+	if err := put(t, s, i, 10_100); !errors.Is(err, errFull) {
 		t.Errorf("a record larger than the quota: %v", err)
 	}
 	if !slices.Contains(keys(s), fmt.Sprintf("/peerpost/%04d", i)) {
@@ -191,4 +194,62 @@ func TestStoreAfterRestart(t *testing.T) {
 	if len(s.list()) != 4 || s.far.Len() != 4 {
 		t.Errorf("%d records after one was deleted", len(s.list()))
 	}
+}
+
+// What was stored padded, or is no record at all, is put right at the start.
+func TestStoreCleansUp(t *testing.T) {
+	under := memory()
+	rec := &recpb.Record{
+		Key: []byte("/peerpost/padded"), Value: make([]byte, 100), TimeReceived: time.Now().UTC().Format(time.RFC3339Nano),
+	}
+	rec.ProtoReflect().SetUnknown(padding(3 << 20))
+	padded, err := proto.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, junk := ds.NewKey("/peerpost/padded"), ds.NewKey("/peerpost/junk")
+	for at, b := range map[ds.Key][]byte{at: padded, junk: []byte("junk")} {
+		if err := under.Put(t.Context(), at, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openTestStore(t, under, 20, 1<<20)
+	b, err := under.Get(t.Context(), at)
+	if err != nil || len(b) > 200 || s.bytes != int64(len(b)) {
+		t.Errorf("%d bytes are stored, %d are counted, %v", len(b), s.bytes, err)
+	}
+	if r, err := decodeStored(b); err != nil || r.key != string(rec.Key) || !bytes.Equal(r.value, rec.Value) {
+		t.Errorf("the record was changed: %+v, %v", r, err)
+	}
+	if has, err := under.Has(t.Context(), junk); has || err != nil {
+		t.Errorf("junk is still stored: %v, %v", has, err)
+	}
+}
+
+// Whatever is read as a stored record is written and read again as the same.
+func FuzzStored(f *testing.F) {
+	b, err := stored{"/peerpost/key", []byte("value"), time.Unix(1<<31, 5)}.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(append(b, padding(10)...))
+	f.Add([]byte("junk"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeStored(b)
+		if err != nil {
+			return
+		}
+		bare, err := r.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(bare) > identity.MaxRecord+512 {
+			t.Fatalf("%d bytes", len(bare))
+		}
+		again, err := decodeStored(bare)
+		if err != nil || again.key != r.key || !bytes.Equal(again.value, r.value) || !again.received.Equal(r.received) {
+			t.Fatalf("%+v was read again as %+v, %v", r, again, err)
+		}
+	})
 }
