@@ -107,6 +107,7 @@ type DHT struct {
 	scope  *scope
 	live   *liveness
 	near   *nearCache
+	intake *intake
 
 	reput     time.Duration // period of putting records again
 	handsOver bool          // gives records to servers that join
@@ -165,6 +166,7 @@ func New(cfg Config) (*DHT, error) {
 		pending:   make(map[string][]byte),
 		live:      newLiveness(),
 		near:      newNearCache(),
+		intake:    newIntake(),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, info := range cfg.Bootstrap {
@@ -193,6 +195,7 @@ func New(cfg Config) (*DHT, error) {
 		kaddht.RoutingTableFilter(d.mayEnterTable),
 		kaddht.RoutingTablePeerDiversityFilter(newDiversity(cfg.Host, d.scope)),
 		kaddht.AddressFilter(d.scope.addresses),
+		kaddht.OnRequestHook(d.screen),
 	)
 	if err != nil {
 		d.cancel()

@@ -167,6 +167,11 @@ func addressGroup(a ma.Multiaddr) (string, bool) {
 	if !isPublic(a) {
 		return "", false
 	}
+	return blockOf(a)
+}
+
+// blockOf is addressGroup for any address.
+func blockOf(a ma.Multiaddr) (string, bool) {
 	ip, err := manet.ToIP(a)
 	if err != nil {
 		return "", false

@@ -1,21 +1,15 @@
 package dht
 
 import (
-	"bytes"
-	"container/heap"
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	dsq "github.com/ipfs/go-datastore/query"
-	recpb "github.com/libp2p/go-libp2p-record/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/peerpost/peerpost/identity"
 )
 
 const (
@@ -24,18 +18,29 @@ const (
 	// DefaultMaxBytes is how many bytes they may take. Records have up to 10 KiB
 	// and 20 holders, so this serves more than a thousand people per node.
 	DefaultMaxBytes = 256 << 20
-	// maxKey is how long a record's key may be; ours have 62 bytes.
-	maxKey = 128
+	// settledAfter is how long a record must have been here before newer arrivals
+	// cannot push it out. Its owner has put it again by then.
+	settledAfter = 12 * time.Hour
+	// blockShare is the part of a full store, one in so many, that may have come
+	// from one address block.
+	blockShare = 8
 )
 
-// errFull refuses a record that is further from this node than everything it
-// stores already.
-var errFull = errors.New("record store is full of nearer records")
+// errFull refuses a record for which nothing that is stored has to give way.
+var errFull = errors.New("no room for another record")
 
 // store is the datastore under the Kademlia library. The library lets any peer
-// put any valid record; this bounds how many there are, and when it is full
-// keeps those that are nearest to this node, for which it is responsible.
-// Records that the node publishes itself are pinned: they always fit.
+// put any valid record, and records cost nothing; this bounds how many there
+// are. While there is room all are taken. When it is full a new record takes the
+// place of
+//
+//   - the furthest of an address block that has brought more than its share, or
+//   - the furthest that is further from this node, and came less than
+//     settledAfter ago.
+//
+// A record that came from such a block itself may only push out others of it;
+// one that is settled itself, and has grown, any that is further. Records that
+// the node publishes itself are pinned: they always fit.
 type store struct {
 	ds.Batching
 	self       place
@@ -44,9 +49,10 @@ type store struct {
 
 	mu      sync.Mutex
 	entries map[ds.Key]*entry
+	known   map[string]*entry   // the same, by the keys of the records
 	pinned  map[string]struct{} // record keys
-	far     farthest            // the entries that may be evicted
-	bytes   int64               // of these
+	blocks  map[string]*load    // what each address block has brought
+	all     load                // of what may be evicted
 }
 
 // An entry is what is known of a stored record without reading it.
@@ -56,7 +62,24 @@ type entry struct {
 	distance place  // from this node
 	size     int64
 	received time.Time // last put, by whomever
-	index    int       // in the heap; -1 when pinned
+	first    time.Time // when it came
+	from     string    // the address block of who brought it first; "" if not known
+	block    *load     // of from; nil if not known
+	pinned   bool
+}
+
+// settled tells whether the entry has been here for long.
+func (e *entry) settled(now time.Time) bool { return now.Sub(e.first) >= settledAfter }
+
+// load is a number of records and their size.
+type load struct {
+	records int
+	bytes   int64
+}
+
+func (l *load) add(records int, bytes int64) {
+	l.records += records
+	l.bytes += bytes
 }
 
 func openStore(ctx context.Context, under ds.Batching, self peer.ID, maxRecords int, maxBytes int64) (*store, error) {
@@ -66,7 +89,9 @@ func openStore(ctx context.Context, under ds.Batching, self peer.ID, maxRecords 
 		maxRecords: maxRecords,
 		maxBytes:   maxBytes,
 		entries:    make(map[ds.Key]*entry),
+		known:      make(map[string]*entry),
 		pinned:     make(map[string]struct{}),
+		blocks:     make(map[string]*load),
 	}
 	found, err := under.Query(ctx, dsq.Query{Prefix: prefix})
 	if err != nil {
@@ -77,147 +102,167 @@ func openStore(ctx context.Context, under ds.Batching, self peer.ID, maxRecords 
 		if r.Error != nil {
 			return nil, r.Error
 		}
-		if err := s.load(ctx, ds.RawKey(r.Key), r.Value); err != nil {
+		if err := s.read(ctx, ds.RawKey(r.Key), r.Value); err != nil {
 			return nil, err
 		}
 	}
-	for len(s.far) > maxRecords || s.bytes > maxBytes { // the limits were higher last time
-		if err := s.remove(ctx, s.far[0]); err != nil {
+	far := make([]*entry, 0, len(s.entries))
+	for _, e := range s.entries {
+		far = append(far, e)
+	}
+	slices.SortFunc(far, func(a, b *entry) int { return b.distance.compare(a.distance) })
+	for _, e := range far {
+		if s.all.records <= maxRecords && s.all.bytes <= maxBytes {
+			break
+		}
+		if err := s.remove(ctx, e); err != nil { // the limits were higher last time
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-// load takes note of what is stored, and rewrites it where it is larger than it
+// read takes note of what is stored, and rewrites it where it is larger than it
 // has to be: versions before this one kept what strangers had added.
-func (s *store) load(ctx context.Context, at ds.Key, value []byte) error {
+func (s *store) read(ctx context.Context, at ds.Key, value []byte) error {
 	r, err := decodeStored(value)
 	if err != nil {
 		return s.Batching.Delete(ctx, at)
 	}
-	bare, err := r.encode()
+	kept, err := r.encode()
 	if err != nil {
 		return err
 	}
-	if len(bare) < len(value) {
-		if err := s.Batching.Put(ctx, at, bare); err != nil {
+	if len(kept) < len(value) {
+		if err := s.Batching.Put(ctx, at, kept); err != nil {
 			return err
 		}
 	}
-	s.enter(at, r.key, int64(len(bare)), r.received)
+	s.enter(s.entryOf(at, r, int64(len(kept))))
 	return nil
 }
 
-// stored is a record as it is kept.
-type stored struct {
-	key      string
-	value    []byte
-	received time.Time
+// entryOf makes the entry of a record.
+func (s *store) entryOf(at ds.Key, r stored, size int64) *entry {
+	_, own := s.pinned[r.key]
+	return &entry{
+		at: at, key: r.key, distance: placeOf(r.key).distance(s.self), size: size,
+		received: r.received, first: r.first, from: r.from, pinned: own,
+	}
 }
 
-// decodeStored reads what the library encoded. The library clones the message
-// of whoever put the record, with every field that it does not know; of those
-// nothing is read.
-func decodeStored(b []byte) (stored, error) {
-	var rec recpb.Record
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, &rec); err != nil {
-		return stored{}, err
+// enter takes an entry in, in the place of the one that was there; s.mu is held.
+func (s *store) enter(e *entry) {
+	if old := s.entries[e.at]; old != nil {
+		s.leave(old)
 	}
-	switch {
-	case len(rec.GetKey()) == 0:
-		return stored{}, errors.New("record without a key")
-	case len(rec.GetKey()) > maxKey:
-		return stored{}, fmt.Errorf("record key of %d bytes, more than %d", len(rec.GetKey()), maxKey)
-	case len(rec.GetValue()) > identity.MaxRecord:
-		return stored{}, fmt.Errorf("record of %d bytes, more than %d", len(rec.GetValue()), identity.MaxRecord)
-	}
-	received, err := time.Parse(time.RFC3339Nano, rec.GetTimeReceived())
-	if err != nil {
-		return stored{}, err
-	}
-	if year := received.UTC().Year(); year < 1970 || year > 9999 {
-		return stored{}, fmt.Errorf("record received in the year %d", year)
-	}
-	return stored{string(rec.GetKey()), rec.GetValue(), received}, nil
+	s.entries[e.at], s.known[e.key] = e, e
+	s.count(e)
 }
 
-// encode writes what the library reads, and no more.
-func (r stored) encode() ([]byte, error) {
-	return proto.Marshal(&recpb.Record{
-		Key: []byte(r.key), Value: r.value, TimeReceived: r.received.UTC().Format(time.RFC3339Nano),
-	})
+// leave is the opposite; s.mu is held.
+func (s *store) leave(e *entry) {
+	delete(s.entries, e.at)
+	delete(s.known, e.key)
+	s.discount(e)
 }
 
-// admit says what has to go before a record fits, or errFull; s.mu is held. The
-// record that is there under the same key counts as gone.
-func (s *store) admit(at ds.Key, key string, size int64) (out []*entry, err error) {
-	if _, own := s.pinned[key]; own {
+// count adds an entry to what may be evicted, and discount takes it out; s.mu is
+// held.
+func (s *store) count(e *entry) {
+	if e.pinned {
+		return
+	}
+	s.all.add(1, e.size)
+	if e.from == "" {
+		return
+	}
+	if e.block = s.blocks[e.from]; e.block == nil {
+		e.block = new(load)
+		s.blocks[e.from] = e.block
+	}
+	e.block.add(1, e.size)
+}
+
+func (s *store) discount(e *entry) {
+	if e.pinned {
+		return
+	}
+	s.all.add(-1, -e.size)
+	if e.block == nil {
+		return
+	}
+	if e.block.add(-1, -e.size); e.block.records == 0 {
+		delete(s.blocks, e.from)
+	}
+}
+
+// crowded tells whether a block has brought more than its share; s.mu is held.
+func (s *store) crowded(block *load) bool {
+	return block != nil &&
+		(block.records > max(1, s.maxRecords/blockShare) || block.bytes > max(1, s.maxBytes/blockShare))
+}
+
+// admit says what has to go before an entry fits in the place of old, which may
+// be nil, or errFull; s.mu is held.
+func (s *store) admit(e, old *entry, now time.Time) ([]*entry, error) {
+	if e.pinned {
 		return nil, nil
 	}
-	records, bytes := len(s.far)+1, s.bytes+size
-	if old := s.entries[at]; old != nil && old.index >= 0 {
-		records, bytes = records-1, bytes-old.size
+	// See how things would be, and put everything back.
+	if old != nil {
+		s.discount(old)
+		defer s.count(old)
 	}
-	distance := placeOf(key).distance(s.self)
-	var keep []*entry
+	s.count(e)
+	defer s.discount(e)
+	var out []*entry
 	defer func() {
-		for _, e := range keep {
-			heap.Push(&s.far, e)
+		for _, o := range out {
+			s.count(o)
 		}
 	}()
-	for records > s.maxRecords || bytes > s.maxBytes {
-		if len(s.far) == 0 {
+	for s.all.records > s.maxRecords || s.all.bytes > s.maxBytes {
+		o := s.weakest(e, out, now)
+		if o == nil {
 			return nil, errFull
 		}
-		e := heap.Pop(&s.far).(*entry)
-		keep = append(keep, e)
-		if e.at == at {
-			continue // counted as gone already
-		}
-		if e.distance.compare(distance) < 0 {
-			return nil, errFull
-		}
-		out = append(out, e)
-		records, bytes = records-1, bytes-e.size
+		out = append(out, o)
+		s.discount(o)
 	}
 	return out, nil
 }
 
-// enter records an entry; s.mu is held.
-func (s *store) enter(at ds.Key, key string, size int64, received time.Time) {
-	e := s.entries[at]
-	if e == nil {
-		e = &entry{at: at, key: key, distance: placeOf(key).distance(s.self), index: -1}
-		s.entries[at] = e
-	} else {
-		s.unlist(e)
+// weakest returns the entry that has to give way to e before any other, nil if
+// none has to; s.mu is held.
+func (s *store) weakest(e *entry, out []*entry, now time.Time) *entry {
+	var found *entry
+	var foundYields bool
+	crowd, settled := s.crowded(e.block), e.settled(now)
+	for _, o := range s.entries {
+		if o.pinned || o.at == e.at || slices.Contains(out, o) {
+			continue
+		}
+		if crowd && o.block != e.block {
+			continue
+		}
+		yields := !crowd && s.crowded(o.block)
+		if !yields && (o.distance.compare(e.distance) < 0 || o.settled(now) && !settled) {
+			continue
+		}
+		if found == nil || yields && !foundYields || yields == foundYields && o.distance.compare(found.distance) > 0 {
+			found, foundYields = o, yields
+		}
 	}
-	e.size, e.received = size, received
-	if _, own := s.pinned[key]; !own {
-		heap.Push(&s.far, e)
-		s.bytes += size
-	}
-}
-
-// unlist takes an entry out of what may be evicted; s.mu is held.
-func (s *store) unlist(e *entry) {
-	if e.index >= 0 {
-		heap.Remove(&s.far, e.index)
-		s.bytes -= e.size
-	}
+	return found
 }
 
 // remove deletes an entry and its bytes; s.mu is held.
 func (s *store) remove(ctx context.Context, e *entry) error {
-	if s.entries[e.at] != e {
-		return nil
-	}
 	if err := s.Batching.Delete(ctx, e.at); err != nil {
 		return err
 	}
-	s.unlist(e)
-	delete(s.entries, e.at)
+	s.leave(e)
 	return nil
 }
 
@@ -228,25 +273,57 @@ func (s *store) Put(ctx context.Context, at ds.Key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if value, err = r.encode(); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out, err := s.admit(at, r.key, int64(len(value)))
+	old := s.entries[at]
+	if r.first = r.received; old != nil {
+		r.first, r.from = old.first, old.from
+	}
+	kept, err := r.encode()
 	if err != nil {
 		return err
 	}
-	for _, e := range out {
-		if err := s.remove(ctx, e); err != nil {
+	e := s.entryOf(at, r, int64(len(kept)))
+	out, err := s.admit(e, old, r.received)
+	if err != nil {
+		return err
+	}
+	for _, o := range out {
+		if err := s.remove(ctx, o); err != nil {
 			return err
 		}
 	}
-	if err := s.Batching.Put(ctx, at, value); err != nil {
+	if err := s.Batching.Put(ctx, at, kept); err != nil {
 		return err
 	}
-	s.enter(at, r.key, int64(len(value)), r.received)
+	s.enter(e)
 	return nil
+}
+
+// Get returns a record as the library wrote it: what was noted of its arrival is
+// nobody else's business.
+func (s *store) Get(ctx context.Context, at ds.Key) ([]byte, error) {
+	kept, err := s.Batching.Get(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	return bare(kept), nil
+}
+
+// Query is Get for many.
+func (s *store) Query(ctx context.Context, q dsq.Query) (dsq.Results, error) {
+	found, err := s.Batching.Query(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return dsq.ResultsFromIterator(q, dsq.Iterator{
+		Next: func() (dsq.Result, bool) {
+			r, ok := found.NextSync()
+			r.Value = bare(r.Value)
+			return r, ok
+		},
+		Close: found.Close,
+	}), nil
 }
 
 // Delete removes a record.
@@ -270,12 +347,17 @@ func (s *store) pin(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pinned[key] = struct{}{}
-	for _, e := range s.entries {
-		if e.key == key {
-			s.unlist(e)
-			e.index = -1
-		}
+	if e := s.known[key]; e != nil {
+		s.discount(e)
+		e.pinned = true
 	}
+}
+
+// has tells whether a record is stored.
+func (s *store) has(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[key] != nil
 }
 
 // list returns a copy of what is known of all records.
@@ -287,30 +369,4 @@ func (s *store) list() []entry {
 		all = append(all, *e)
 	}
 	return all
-}
-
-// farthest is a heap with the entry furthest from this node on top.
-type farthest []*entry
-
-func (f farthest) Len() int           { return len(f) }
-func (f farthest) Less(i, j int) bool { return bytes.Compare(f[i].distance[:], f[j].distance[:]) > 0 }
-
-func (f farthest) Swap(i, j int) {
-	f[i], f[j] = f[j], f[i]
-	f[i].index, f[j].index = i, j
-}
-
-func (f *farthest) Push(x any) {
-	e := x.(*entry)
-	e.index = len(*f)
-	*f = append(*f, e)
-}
-
-func (f *farthest) Pop() any {
-	old := *f
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*f = old[:len(old)-1]
-	e.index = -1
-	return e
 }
