@@ -250,10 +250,11 @@ func (d *DHT) Peers() int {
 	return n
 }
 
-// isServer tells whether a peer has announced that it is a DHT server.
+// isServer tells whether a peer has announced that it is a DHT server, and may be
+// one.
 func (d *DHT) isServer(p peer.ID) bool {
 	spoken, err := d.host.Peerstore().SupportsProtocols(p, Protocol)
-	return err == nil && len(spoken) > 0
+	return err == nil && len(spoken) > 0 && d.puzzled(p)
 }
 
 // Changed receives a token some seconds after servers joined or left this
@@ -308,8 +309,12 @@ func (d *DHT) bootstrapPeers() []peer.AddrInfo {
 }
 
 // puzzled tells whether a peer's key satisfies the puzzle.
-func (d *DHT) puzzled(p peer.ID) bool {
-	if d.cfg.PuzzleBits == 0 {
+func (d *DHT) puzzled(p peer.ID) bool { return Puzzled(p, d.cfg.PuzzleBits) }
+
+// Puzzled tells whether a peer's key satisfies a puzzle of so many bits: whether
+// it may be a server.
+func Puzzled(p peer.ID, bits int) bool {
+	if bits == 0 {
 		return true
 	}
 	pub, err := p.ExtractPublicKey()
@@ -317,7 +322,7 @@ func (d *DHT) puzzled(p peer.ID) bool {
 		return false
 	}
 	raw, err := pub.Raw()
-	return err == nil && identity.PuzzleBits(ed25519.PublicKey(raw)) >= d.cfg.PuzzleBits
+	return err == nil && identity.PuzzleBits(ed25519.PublicKey(raw)) >= bits
 }
 
 // mayQuery filters whom a lookup asks and returns.

@@ -166,6 +166,33 @@ func TestBootstrapAmongTheDead(t *testing.T) {
 	}
 }
 
+// Peers that are connected, but are no servers or may not be any, are not what a
+// node looks for: it goes on until it has found the network.
+func TestBootstrapAmongTheUseless(t *testing.T) {
+	const bits = 3
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t)
+		var list []peer.AddrInfo
+		for i := 0; len(list) < 3*bootstrapParallel; i++ {
+			opts := []with{func(c *Config) { c.Mode = Server }}
+			if i%2 == 0 {
+				opts = []with{func(c *Config) { c.Mode = Client }}
+			}
+			if nd := n.add(opts...); i%2 == 0 || !Puzzled(nd.self, bits) {
+				list = append(list, nd.info())
+			}
+		}
+		n.bits = bits
+		network := n.add(func(c *Config) { c.PuzzleBits = bits })
+		list = slices.Insert(list, len(list)/2, network.info()) // both ends are tried first
+		late := n.add(func(c *Config) { c.PuzzleBits, c.Bootstrap = bits, list })
+		time.Sleep(4 * time.Second)
+		if late.Peers() != 1 || late.kad.RoutingTable().Size() != 1 {
+			t.Errorf("%d servers, %d in the table", late.Peers(), late.kad.RoutingTable().Size())
+		}
+	})
+}
+
 // What others name on a public network is asked only at a public address; on a
 // LAN everything is.
 func TestWhatOthersName(t *testing.T) {

@@ -37,7 +37,7 @@ const (
 	changePatience = 10 * time.Second
 
 	// bootstrapParallel is how many bootstrap peers are dialled at once, and
-	// bootstrapEnough with how many it is content.
+	// bootstrapEnough with how many servers it is content.
 	bootstrapParallel = 16
 	bootstrapEnough   = 8
 	// bootstrapRetry is the first pause before an empty routing table is filled
@@ -168,7 +168,9 @@ func (d *DHT) dialKnown(ctx context.Context) {
 				d.log.Debug("bootstrap peer cannot be reached", "peer", info.ID, "err", err)
 				return
 			}
-			connected.Add(1)
+			if d.isServer(info.ID) { // others lead nowhere
+				connected.Add(1)
+			}
 		})
 	}
 }

@@ -16,7 +16,8 @@ import (
 // openHost opens the libp2p host.
 func (n *Node) openHost(ctx context.Context) error {
 	cfg := host.Config{
-		Key: n.key, Listen: n.cfg.Listen, MDNS: !n.cfg.NoMDNS, PeersFile: n.home.peers(), Build: n.cfg.HostHook, Log: n.log,
+		Key: n.key, Listen: n.cfg.Listen, MDNS: !n.cfg.NoMDNS, PeersFile: n.home.peers(),
+		PuzzleBits: n.cfg.puzzleBits(), Build: n.cfg.HostHook, Log: n.log,
 	}
 	if n.cfg.HostHook == nil && len(cfg.Listen) == 0 {
 		cfg.Listen = host.DefaultListen(DefaultPort)

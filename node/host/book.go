@@ -39,8 +39,8 @@ const (
 	bookVersion = 1
 )
 
-// A book holds the DHT servers that were met, so that the next run finds the
-// network without help. It is a JSON file:
+// A book holds the DHT servers that were met and satisfy the puzzle, so that the
+// next run finds the network without help. It is a JSON file:
 //
 //	{"version": 1, "peers": [{"id": "12D3Koo…", "addrs": ["/ip4/…"], "seen": 1767225600, "met": 12}]}
 //
@@ -189,6 +189,14 @@ func (b *book) trim(now time.Time) {
 	b.peers = kept
 }
 
+// dropUnpuzzled forgets peers that can be no servers: nobody lets them into a
+// routing table.
+func (b *book) dropUnpuzzled(bits int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.peers, func(id peer.ID, _ acquaintance) bool { return !dht.Puzzled(id, bits) })
+}
+
 // infos returns the peers with their addresses, the best first.
 func (b *book) infos() []peer.AddrInfo {
 	b.mu.Lock()
@@ -270,12 +278,12 @@ func (h *Host) runBook(ctx context.Context) {
 	}
 }
 
-// servers returns the connected DHT servers, each with the address first that
+// servers returns the connected DHT servers that satisfy the puzzle, each with the address first that
 // we reached it at.
 func (h *Host) servers() []peer.AddrInfo {
 	var infos []peer.AddrInfo
 	for _, p := range h.Network().Peers() {
-		if spoken, err := h.Peerstore().SupportsProtocols(p, dht.Protocol); err != nil || len(spoken) == 0 {
+		if spoken, err := h.Peerstore().SupportsProtocols(p, dht.Protocol); err != nil || len(spoken) == 0 || !dht.Puzzled(p, h.cfg.PuzzleBits) {
 			continue
 		}
 		info := peer.AddrInfo{ID: p}

@@ -78,6 +78,9 @@ type Config struct {
 	MDNS bool
 	// PeersFile keeps the peers of this run for the next one; "" keeps none.
 	PeersFile string
+	// PuzzleBits is what the keys of servers must satisfy to be remembered: that of
+	// the DHT.
+	PuzzleBits int
 	// UserAgent is told to peers; "" means DefaultUserAgent.
 	UserAgent string
 	// Registerer takes libp2p's metrics; nil makes none.
@@ -160,6 +163,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 		// It only helps to find peers. Begin a new one.
 		h.log.Warn("cannot read the remembered peers", "file", cfg.PeersFile, "err", err)
 	}
+	h.book.dropUnpuzzled(cfg.PuzzleBits)
 	if parts.ResourceManager, err = newResourceManager(cfg.Registerer != nil); err != nil {
 		return nil, fmt.Errorf("host: limits: %w", err)
 	}

@@ -746,6 +746,54 @@ func TestRememberedPeers(t *testing.T) {
 	})
 }
 
+// Servers that do not satisfy the puzzle lead nowhere: none is remembered, nor
+// named in an invite, and those that an older version remembered are forgotten.
+func TestOnlyServersWithPuzzle(t *testing.T) {
+	const bits = 8
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New(memnet.Config{})
+		file := filepath.Join(t.TempDir(), "peers.json")
+		serve := func(bits int, only bool) *Host {
+			for {
+				key, err := identity.GenerateHostKey(t.Context(), bits)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if only && identity.PuzzleBits(key.Public()) != bits {
+					continue
+				}
+				h := start(t, Config{Key: key, Build: onMemory(n.Node())})
+				h.SetStreamHandler(dht.Protocol, func(network.Stream) {})
+				return h
+			}
+		}
+		good, bad := serve(bits, false), serve(bits-1, true)
+		nd, key := n.Node(), hostKey(t)
+		for _, run := range []struct{ bits, remembered int }{{0, 2}, {bits, 1}, {bits, 1}} {
+			h, err := New(t.Context(), Config{Key: key, PeersFile: file, PuzzleBits: run.bits, Build: onMemory(nd)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			connect(t, h, good)
+			connect(t, h, bad)
+			time.Sleep(time.Second)
+			if run.bits > 0 && (len(h.Remembered()) != 1 || h.Remembered()[0].ID != good.ID()) {
+				t.Errorf("with a puzzle of %d bits it begins with %v", run.bits, h.Remembered())
+			}
+			if got := len(h.Invite("").Peers); got != 1+run.remembered {
+				t.Errorf("an invite names %d peers, itself included", got)
+			}
+			h.remember()
+			if got := len(h.Remembered()); got != run.remembered {
+				t.Errorf("with a puzzle of %d bits %d peers are remembered", run.bits, got)
+			}
+			if err := h.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // A file that cannot be read is no reason not to start.
 func TestBrokenPeersFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "peers.json")
