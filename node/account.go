@@ -52,6 +52,7 @@ type account struct {
 	group     *sync.WaitGroup
 	unlocked  chan struct{} // closed by unlock
 	record    []byte        // as last published
+	problem   string        // what the owner has to mend; "" for none
 	keys      map[identity.Inbox]inbox
 	keysOf    identity.Epoch // the week of keys
 	collected time.Time      // start of the last whole round of collection

@@ -294,8 +294,11 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	var made NewAccount
 	var keys *identity.Keyring
 	var err error
+	asked := true
 	if a.Words != "" {
-		made, keys, err = restore(ctx, n.home, a.Words, n.generationOf(ctx, a.Words), opt)
+		var seen uint64
+		seen, asked = n.generationOf(ctx, a.Words)
+		made, keys, err = restore(ctx, n.home, a.Words, seen, opt)
 	} else {
 		made, keys, err = create(ctx, n.home, identity.NewSeed(), uint64(time.Now().Unix()), opt)
 	}
@@ -311,35 +314,36 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 		return control.CreatedAccount{}, errors.Join(err, acc.close())
 	}
 	n.board(acc)
-	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, nil
+	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: !asked}, nil
 }
 
 // rosterTime is how long a restore waits for neighbours who may know the roster
 // that it has to outdo: a node that was just started has none yet.
 const rosterTime = 5 * time.Second
 
-// generationOf looks for the roster that a restored account has to outdo.
-func (n *Node) generationOf(ctx context.Context, words string) uint64 {
+// generationOf looks for the roster that a restored account has to outdo, and
+// tells whether anybody could be asked for it.
+func (n *Node) generationOf(ctx context.Context, words string) (generation uint64, asked bool) {
 	seed, err := identity.SeedFromWords(words)
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, rosterTime)
 	defer cancel()
 	tick := time.NewTicker(rosterTime / 50)
 	defer tick.Stop()
 	for {
-		asked := n.dht.Peers() > 0
+		asked = n.dht.Peers() > 0
 		r, _, err := n.network.ResolveKey(ctx, identity.RecordKeyHash(seed.Root()))
 		switch {
 		case err == nil:
-			return r.Roster.Generation
+			return r.Roster.Generation, asked
 		case asked:
-			return 0
+			return 0, true
 		}
 		select {
 		case <-ctx.Done():
-			return 0
+			return 0, false
 		case <-tick.C:
 		}
 	}

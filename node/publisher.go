@@ -51,11 +51,47 @@ func (a *account) publishOnce(ctx context.Context) error {
 	a.record = raw
 	a.mu.Unlock()
 	result, err := a.network.dht.Publish(ctx, raw)
+	if a.outdone(ctx, raw) {
+		return nil // trying again changes nothing
+	}
 	if err != nil {
 		return err
 	}
 	a.log.Debug("record published", "acks", result.Acks, "asked", result.Asked)
 	return nil
+}
+
+// outdoneText is what the owner of an outdone account reads in the status.
+const outdoneText = "other nodes know newer keys of this account and take no record from here: it was restored elsewhere since, or the clock " +
+	"was behind when it was restored here; to have it on this machine, restore it from the recovery words into a new home, " +
+	"while a node with neighbours runs there"
+
+// outdone tells whether the network knows a higher generation of the account's
+// roster than its record has. Then nobody takes that record, nor any that this
+// machine can sign: only the root key makes a roster, and it is in the words.
+func (a *account) outdone(ctx context.Context, raw []byte) bool {
+	own, err := identity.ParseRecord(raw)
+	if err != nil {
+		return false
+	}
+	a.mu.Lock()
+	was := a.problem != ""
+	a.mu.Unlock()
+	known, _, err := a.network.dht.ResolveKey(ctx, identity.RecordKeyHash(own.Root()))
+	if err != nil {
+		return was // nobody could be asked
+	}
+	is := known.Roster.Generation > own.Roster.Generation
+	if is && !was {
+		a.log.Error("the network knows newer keys of this account; restore it from its words into a new home, while online",
+			"account", a.address, "generation", own.Roster.Generation, "known", known.Roster.Generation)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.problem = ""; is {
+		a.problem = outdoneText
+	}
+	return is
 }
 
 // sign makes the record of now: a new one when unlocked, else the one that was

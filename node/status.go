@@ -30,7 +30,7 @@ func (n *Node) Status(ctx context.Context) (control.Status, error) {
 	for _, a := range n.all() {
 		locked, messages, unseen, waiting := a.status()
 		s.Accounts = append(s.Accounts, control.AccountStatus{
-			Address: a.address.String(), Locked: locked, Messages: messages, Unseen: unseen, Waiting: waiting,
+			Address: a.address.String(), Locked: locked, Messages: messages, Unseen: unseen, Waiting: waiting, Problem: a.trouble(),
 		})
 		counts, err := a.counts(ctx)
 		if err != nil {
@@ -43,6 +43,13 @@ func (n *Node) Status(ctx context.Context) (control.Status, error) {
 	}
 	slices.SortFunc(s.Accounts, func(a, b control.AccountStatus) int { return cmp.Compare(a.Address, b.Address) })
 	return s, nil
+}
+
+// trouble is what the owner has to mend, "" for nothing.
+func (a *account) trouble() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.problem
 }
 
 // counts counts the account's outgoing messages by state; a locked account

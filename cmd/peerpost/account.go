@@ -223,6 +223,14 @@ is a lost address.
 			b.WriteString(strings.TrimRight(cells.String(), " ") + "\n")
 		}
 	}
+	if restored && a.Unchecked {
+		b.WriteString(`
+No other node was asked for newer keys of this account. There are some if it was
+restored before, by a machine whose clock was ahead of this one. The network would
+keep to those: look at "peerpost status" when the node has had neighbours for a
+minute.
+`)
+	}
 	b.WriteString("\n")
 	_, err := m.Stdout.Write([]byte(b.String()))
 	return err

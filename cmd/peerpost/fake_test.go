@@ -74,14 +74,16 @@ type fakeNode struct {
 	control.Node
 	locked bool
 	err    error
-	sent   []control.Message
-	mail   []control.ExportedMessage
+
+	problem string // with the account
+	sent    []control.Message
+	mail    []control.ExportedMessage
 }
 
 func (f *fakeNode) Status(context.Context) (control.Status, error) {
 	return control.Status{
 		PeerID: "12D3Koo", IMAP: "127.0.0.1:1143", IMAPS: "127.0.0.1:1993", SMTP: "127.0.0.1:1025", Started: time.Now(),
-		Accounts: []control.AccountStatus{{Address: "ada@key.peerpost.alt", Locked: f.locked, Messages: 3}},
+		Accounts: []control.AccountStatus{{Address: "ada@key.peerpost.alt", Locked: f.locked, Messages: 3, Problem: f.problem}},
 	}, f.err
 }
 

@@ -221,6 +221,24 @@ func TestFirstStartFails(t *testing.T) {
 	}
 }
 
+// What is wrong with an account is said where its owner looks.
+func TestStatusNamesProblems(t *testing.T) {
+	for _, c := range []struct{ problem, want string }{{"", ""}, {"newer keys " + evil, "PROBLEM with ada@key.peerpost.alt: newer keys"}} {
+		m := &Main{Stdout: new(strings.Builder)}
+		st, err := (&fakeNode{problem: c.problem}).Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.printStatus(st); err != nil {
+			t.Fatal(err)
+		}
+		out := m.Stdout.(*strings.Builder).String()
+		if !strings.Contains(out, c.want) || strings.Contains(out, "PROBLEM") != (c.want != "") || strings.Contains(out, "\x1b") {
+			t.Errorf("problem %q:\n%s", c.problem, out)
+		}
+	}
+}
+
 func TestRestoreWords(t *testing.T) {
 	nodes, home := &fakeNodes{}, t.TempDir()
 	for _, words := range []string{"abandon ability able\n", " 1. Abandon  2. ABILITY\t3.  able \r\n", "1) abandon, ability;\n\n able"} {

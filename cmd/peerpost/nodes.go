@@ -59,5 +59,5 @@ func (realNodes) AddAccount(ctx context.Context, home string, a control.NewAccou
 	} else {
 		made, err = node.CreateAccount(ctx, home, options)
 	}
-	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, err
+	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: a.Words != ""}, err
 }

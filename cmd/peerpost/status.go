@@ -106,7 +106,15 @@ func (m *Main) printStatus(st control.Status) error {
 		return nil
 	}
 	fmt.Fprintln(m.Stdout)
-	return m.table(accountRows(st.Accounts))
+	if err := m.table(accountRows(st.Accounts)); err != nil {
+		return err
+	}
+	for _, a := range st.Accounts {
+		if a.Problem != "" {
+			fmt.Fprintf(m.Stdout, "\nPROBLEM with %s: %s.\n", line(a.Address), line(a.Problem))
+		}
+	}
+	return nil
 }
 
 // listeners says where a protocol is spoken.

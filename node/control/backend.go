@@ -123,6 +123,7 @@ type AccountStatus struct {
 	Messages int    `json:"messages"` // 0 while locked
 	Unseen   int    `json:"unseen"`
 	Waiting  int    `json:"waiting"` // collected, to be opened after the next login
+	Problem  string `json:"problem"` // what the owner has to mend; empty for nothing
 }
 
 // OutboxCounts counts outgoing recipients by state.
@@ -244,6 +245,10 @@ type CreatedAccount struct {
 	Address  string `json:"address"`
 	Words    string `json:"words"`    // empty after a restore
 	Password string `json:"password"` // empty when it was given
+
+	// Unchecked says that the account was restored without a look at the network,
+	// which may know newer keys of it.
+	Unchecked bool `json:"unchecked"`
 }
 
 // Password describes an app password.

@@ -2,6 +2,7 @@ package nodetest_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,5 +31,73 @@ func TestRestoreOutdoes(t *testing.T) {
 		c.Pass(time.Hour) // with the old record at hand it is sealed to the old keys first
 		bob.WaitMail(1)
 		alice.WaitState(id, "delivered")
+	})
+}
+
+// TestRestoreIsOutdone has the same account on two machines, of which one has the
+// lower generation, as after a restore without network by a clock that was behind.
+// Nobody takes its records; its owner is told, and the other machine is not
+// troubled.
+func TestRestoreIsOutdone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 4)
+		defer c.Close()
+		bob := c.Person(1, "bob")
+		problem := func(i int) string {
+			accounts := c.Node[i].Status().Accounts
+			if len(accounts) != 1 {
+				t.Fatalf("%d accounts on node %d", len(accounts), i)
+			}
+			return accounts[0].Problem
+		}
+		c.Pass(time.Minute)
+		if got := problem(1); got != "" {
+			t.Errorf("of an account that is all right: %q", got)
+		}
+		c.Isolate(1)
+		bob.Restore(2)
+		c.Pass(time.Minute)
+		c.Rejoin(1)
+		c.Stop(1)
+		c.Start(1)
+		c.Wait("the outdone node to say so", nodetest.Patience, func() bool {
+			return strings.Contains(problem(1), "recovery words")
+		})
+		c.Pass(time.Hour)
+		if got := problem(2); got != "" {
+			t.Errorf("of the account that was restored: %q", got)
+		}
+		c.Isolate(1)
+		c.Stop(1)
+		c.Start(1)
+		c.Pass(time.Minute) // it cannot know, and says nothing
+		c.Rejoin(1)
+		c.Wait("the outdone node to say so again", 14*time.Hour, func() bool { return problem(1) != "" })
+	})
+}
+
+// TestRestoreUnchecked says of a restore that asked nobody that it did not.
+func TestRestoreUnchecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 2)
+		defer c.Close()
+		bob := c.Person(1, "bob")
+		restore := func() bool {
+			c.Stop(1)
+			c.Erase(1)
+			c.Start(1)
+			made, err := c.Node[1].Running().Control().AddAccount(context.Background(), control.NewAccount{Name: "bob", Password: nodetest.Password, Words: bob.Words()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return made.Unchecked
+		}
+		if restore() {
+			t.Error("the neighbour was not asked")
+		}
+		c.Stop(0)
+		if !restore() {
+			t.Error("nobody was there, and somebody was asked")
+		}
 	})
 }
