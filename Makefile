@@ -25,8 +25,9 @@ LONG := TestUpkeep|TestExpiry|TestOldRecord|TestSleepingStranger|TestOfflineToOf
 race: ## the tests under the race detector, but for the scenarios of many days
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -skip '$(LONG)' ./...
 
-soak: ## upkeep with 60 whole nodes over three virtual days, with and without
+soak: ## upkeep with 60 whole nodes over three virtual days, with and without, and a DHT of 200
 	$(GO) test -count 1 -timeout 60m -run TestUpkeep ./node/nodetest -soak
+	$(GO) test -count 1 -timeout 20m -run TestLargeNetwork ./dht -soak
 
 vet:
 	$(GO) vet ./...

@@ -278,8 +278,8 @@ func (h *Host) runBook(ctx context.Context) {
 	}
 }
 
-// servers returns the connected DHT servers that satisfy the puzzle, each with the address first that
-// we reached it at.
+// servers returns the connected DHT servers that satisfy the puzzle, each with
+// the address first that we reached it at.
 func (h *Host) servers() []peer.AddrInfo {
 	var infos []peer.AddrInfo
 	for _, p := range h.Network().Peers() {
