@@ -11,6 +11,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
@@ -71,6 +72,9 @@ func (a *account) openAll(ctx context.Context, o *open) {
 // openOne opens, checks and files one message. An error means "try again".
 func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arrival) error {
 	_, body, err := a.incoming.log.Read(arr.ref)
+	if err != nil && !errors.Is(err, journal.ErrDamaged) && !errors.Is(err, journal.ErrNotFound) {
+		return fmt.Errorf("read a waiting message: %w", err) // it is on the disk, and that was promised
+	}
 	if err != nil {
 		a.log.Error("a waiting message is damaged, it will be fetched again", "err", err)
 		a.incoming.forget(id)

@@ -3,6 +3,9 @@ package node
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -80,5 +83,51 @@ func TestOpenLateAndFuture(t *testing.T) {
 	}
 	if f, err := o.box.Folder(ctx, "INBOX"); err != nil || f.Messages != 0 {
 		t.Errorf("the inbox has %d messages, %v", f.Messages, err)
+	}
+}
+
+// TestOpenOnFailingDisk cannot read a message for a while, and then finds it damaged.
+func TestOpenOnFailingDisk(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the journal's open file cannot be moved aside")
+	}
+	dir := t.TempDir()
+	in, err := openIncoming(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.close()
+	if err := in.accept(t.Context(), someMessage(1), false); err != nil {
+		t.Fatal(err)
+	}
+	a := &account{incoming: in, log: slog.New(slog.DiscardHandler), collectNow: make(chan struct{}, 1)}
+	id, arr, _ := in.take()
+	segments, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("segments %q, %v", segments, err)
+	}
+	aside := filepath.Join(t.TempDir(), "aside")
+	if err := errors.Join(os.Rename(segments[0], aside), os.Mkdir(segments[0], 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.openOne(t.Context(), nil, id, arr); err == nil || !in.waits(id) {
+		t.Errorf("unreadable: %v, it waits: %v", err, in.waits(id))
+	}
+	if err := errors.Join(os.Remove(segments[0]), os.Rename(aside, segments[0])); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.log.Read(arr.ref); err != nil {
+		t.Fatalf("the message is gone from the disk: %v", err)
+	}
+	b, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[int(arr.ref.Offset+arr.ref.Length)-9] ^= 1
+	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.openOne(t.Context(), nil, id, arr); err != nil || in.has(id) {
+		t.Errorf("damaged: %v, known: %v, so it would not be fetched again", err, in.has(id))
 	}
 }
