@@ -149,12 +149,17 @@ func (b *outbox) Update(ctx context.Context, id [16]byte, f func(*mailbox.Outgoi
 	return b.open.box.UpdateOutgoing(ctx, id, f)
 }
 
-// Drained says whether everything that waited at the time has been opened.
+// Drained says whether everything that waited at the time has been opened, and
+// asks for a round of collection when there was none since.
 func (b *outbox) Drained(since time.Time) bool {
 	b.mu.Lock()
 	round := b.collected
 	b.mu.Unlock()
-	return round.After(since) && b.incoming.waiting() == 0
+	if !round.After(since) {
+		wakeUp(b.collectNow)
+		return false
+	}
+	return b.incoming.waiting() == 0
 }
 
 // Report files a DSN, if the sender wants one. The same report about the same

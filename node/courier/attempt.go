@@ -396,9 +396,20 @@ func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message) erro
 
 // entomb ends a transit whose tombstone was seen: the recipient has deleted
 // the message at the holders, which it does when it has filed or refused it.
+// Which of the two is said by what comes to this account, so nothing is settled
+// before all of that was opened.
 func (c *Courier) entomb(ctx context.Context, a Account, t *transit, since time.Time) (time.Duration, error) {
-	if wait := refuseTime - time.Since(since); wait > 0 {
-		return wait, nil
+	if t.kind == sealed.KindMail {
+		if a == nil {
+			return time.Hour, nil // or at the unlock
+		}
+		c.mu.Lock()
+		waited := time.Since(c.unlocked)
+		c.mu.Unlock()
+		waited = min(waited, time.Since(since))
+		if waited < refuseTime || waited < graveTime && !a.Drained(since) {
+			return refuseTime, nil
+		}
 	}
 	c.settle(t, mailbox.Delivered)
 	return tellAgain, c.tell(ctx, a, t)

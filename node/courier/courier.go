@@ -26,6 +26,7 @@ const (
 	DelayAfter = 4 * time.Hour       // until the sender is told that the recipient has not got it yet
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
+	graveTime  = 24 * time.Hour      // of an unlocked account, for the own drop to be drained after that
 	GiveUp     = 7 * 24 * time.Hour  // after Grace, when the own drop cannot be drained to the end
 	nudgeAfter = 10 * time.Second    // an attempt is not made again sooner for a change in the network
 	joinEvery  = 10                  // sweeps between looks for rows that came late to the outbox
@@ -101,7 +102,8 @@ type Courier struct {
 	wake    chan struct{}
 
 	mu       sync.Mutex
-	account  Account // nil while locked
+	account  Account   // nil while locked
+	unlocked time.Time // when account was set, by the clock that only counts running time
 	transits map[MessageID]*transit
 	doubted  map[identity.Root]bool // whose hosts could not be reached
 	queue    schedule
@@ -145,7 +147,9 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 			c.transits[row.MessageID] = t
 		}
 		c.adopt(t, row)
-		if !t.running {
+		if t.running { // without the account; it is tried again with it
+			t.again = true
+		} else {
 			c.queue.plan(t, now)
 		}
 	}
@@ -159,7 +163,7 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 			c.forget(t)
 		}
 	}
-	c.account = a
+	c.account, c.unlocked = a, now
 	c.mu.Unlock()
 	c.kick()
 	return nil

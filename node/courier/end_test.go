@@ -191,7 +191,7 @@ func TestUnlockDuringAttempt(t *testing.T) {
 		c.mu.Lock()
 		tr := c.transits[MessageID{1}]
 		c.queue.drop(tr)
-		tr.running, tr.state = true, mailbox.Delivered // as entomb does without an account
+		tr.running, tr.state = true, mailbox.Delivered // as what ended just before
 		c.mu.Unlock()
 		if err := c.Unlock(t.Context(), w); err != nil {
 			t.Fatal(err)
@@ -200,6 +200,100 @@ func TestUnlockDuringAttempt(t *testing.T) {
 		pass(time.Minute)
 		if s := w.row(1).State; s != mailbox.Delivered || len(c.Waiting()) != 0 {
 			t.Errorf("state %s, %d under way", s, len(c.Waiting()))
+		}
+	})
+}
+
+// TestRefusalBeneathTombstone sees a tombstone while the refusal lies unopened
+// on the own disk, or still with the holders.
+func TestRefusalBeneathTombstone(t *testing.T) {
+	for _, locked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.holders = 10
+			dir := t.TempDir()
+			c, end := w.carry(t, dir, true)
+			defer func() { end() }()
+			c.Send(w.accept(1))
+			pass(time.Minute)
+			w.set(func() { w.tombstone, w.drained = true, false })
+			if locked {
+				end()
+				c, end = w.carry(t, dir, false)
+			}
+			pass(8 * time.Hour)
+			if locked {
+				if err := c.Unlock(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pass(graveTime / 2)
+			if s := w.row(1).State; s.Settled() {
+				t.Fatalf("state %s before all was opened", s)
+			}
+			if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, sealed.StatusRefused)); err != nil {
+				t.Fatal(err)
+			}
+			w.set(func() { w.drained = true })
+			pass(time.Minute)
+			if s := w.row(1).State; s != mailbox.Failed || len(w.reports) == 0 {
+				t.Errorf("state %s, reports %q", s, w.reports)
+			}
+		})
+	}
+}
+
+// TestTombstoneWithoutRound cannot drain the own drop, and counts only the time
+// for which the account is unlocked.
+func TestTombstoneWithoutRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1))
+		pass(time.Minute)
+		end()
+		w.set(func() { w.tombstone, w.drained = true, false })
+		c, end = w.carry(t, dir, false)
+		defer end()
+		pass(3 * graveTime)
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		pass(graveTime - time.Minute)
+		if s := w.row(1).State; s.Settled() {
+			t.Errorf("state %s too early", s)
+		}
+		pass(2 * time.Minute)
+		if s := w.row(1).State; s != mailbox.Delivered {
+			t.Errorf("state %s: it waits for ever", s)
+		}
+	})
+}
+
+// TestTombstoneOutlivesExpiry drains the own drop only after a message that has
+// a tombstone would have failed without one.
+func TestTombstoneOutlivesExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1))
+		pass(time.Minute)
+		end()
+		w.set(func() { w.tombstone, w.drained = true, false })
+		c, end = w.carry(t, dir, false)
+		defer end()
+		pass(Lifetime + Grace + GiveUp + time.Hour - 10*time.Second) // the next sweep finds it soon after the unlock
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		w.set(func() { w.drained = true })
+		pass(2 * sweepEvery)
+		if s := w.row(1).State; s != mailbox.Delivered {
+			t.Errorf("state %s, reports %q", s, w.reports)
 		}
 	})
 }

@@ -132,7 +132,7 @@ func (c *Courier) sweep(ctx context.Context) {
 				continue
 			}
 			switch {
-			case t.over():
+			case t.over() || !t.entombed.IsZero():
 			case now.After(t.expires.Add(Grace)):
 				all = append(all, late{t, true})
 			case now.Sub(t.accepted) >= DelayAfter && !t.delayTold:
