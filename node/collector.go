@@ -226,14 +226,38 @@ func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchK
 func (a *account) entomb(outer sealed.Outer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	id := [32]byte(outer.ID())
+	id := outer.ID()
+	if _, yes := a.withheld[id]; yes {
+		a.withheld[id] = true
+		return
+	}
 	items := a.tombs[outer.Inbox]
 	for _, it := range items {
-		if it.ID == id {
+		if it.ID == [32]byte(id) {
 			return
 		}
 	}
 	a.tombs[outer.Inbox] = append(items, identity.TombstoneItem{ID: id, Expiry: outer.Expiry})
+}
+
+// withhold puts the deletion of a message off until release.
+func (a *account) withhold(outer sealed.Outer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if id := outer.ID(); !a.withheld[id] {
+		a.withheld[id] = false
+	}
+}
+
+// release lets a message be deleted, and plans it when it was put off.
+func (a *account) release(outer sealed.Outer) {
+	a.mu.Lock()
+	planned := a.withheld[outer.ID()]
+	delete(a.withheld, outer.ID())
+	a.mu.Unlock()
+	if planned {
+		a.entomb(outer)
+	}
 }
 
 // bury signs tombstones and hands them to the holders. Only an unlocked

@@ -102,7 +102,7 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 	case in.Kind == sealed.KindReceipt && !late:
 		err = a.openReceipt(ctx, o, in)
 	case in.Kind == sealed.KindMail:
-		err = a.openMail(ctx, o, in, late)
+		err = a.openMail(ctx, o, in, arr.outer, late)
 	}
 	if err != nil {
 		return err
@@ -142,13 +142,13 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late bool) error {
+func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, outer sealed.Outer, late bool) error {
 	settled, before, err := o.box.Settled(ctx, in.From, in.MessageID)
 	if err != nil {
 		return err
 	}
 	if before { // its receipt may have been lost
-		o.receipts.again(in, settled)
+		o.receipts.again(in, outer, settled)
 		return nil
 	}
 	text, err := a.check(ctx, o, in)
@@ -160,7 +160,7 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late 
 		if err := o.box.Refuse(ctx, in.From, in.MessageID, string(no), in.Expiry); err != nil {
 			return err
 		}
-		o.receipts.add(in, sealed.StatusRefused, string(no))
+		o.receipts.refused(in, outer, string(no))
 		return nil
 	}
 	if err != nil {
@@ -173,7 +173,7 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late 
 	if err != nil {
 		return fmt.Errorf("file a message: %w", err)
 	}
-	o.receipts.add(in, sealed.StatusDelivered, "")
+	o.receipts.delivered(in)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/mailbox"
 )
 
 // TestOpenLateAndFuture opens what came after its expiry and what is dated ahead.
@@ -129,5 +130,29 @@ func TestOpenOnFailingDisk(t *testing.T) {
 	}
 	if err := a.openOne(t.Context(), nil, id, arr); err != nil || in.has(id) {
 		t.Errorf("damaged: %v, known: %v, so it would not be fetched again", err, in.has(id))
+	}
+}
+
+// TestRefusalBeforeDeletion refuses what holders have, who are to delete it
+// when the refusal cannot be lost any more.
+func TestRefusalBeforeDeletion(t *testing.T) {
+	a := &account{tombs: make(map[identity.Inbox][]identity.TombstoneItem), withheld: make(map[sealed.ID]bool)}
+	r := newReceipts(a)
+	in, m := &sealed.Inner{From: identity.Root{1}, MessageID: [16]byte{1}}, someMessage(1)
+	r.refused(in, m.Outer, "no")
+	a.entomb(m.Outer)
+	r.again(in, m.Outer, mailbox.Verdict{Reason: "no"})
+	if n := len(a.tombs[m.Outer.Inbox]); n != 0 {
+		t.Errorf("%d deletions before the refusal is safe", n)
+	}
+	r.due[in.From][0].safe()
+	if n := len(a.tombs[m.Outer.Inbox]); n != 1 {
+		t.Errorf("%d deletions after that", n)
+	}
+	other := someMessage(2)
+	r.refused(in, other.Outer, "no")
+	r.due[in.From][2].safe()
+	if n := len(a.tombs[other.Outer.Inbox]); n != 1 {
+		t.Errorf("%d deletions, with one of what no holder is known to have", n)
 	}
 }

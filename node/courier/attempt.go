@@ -99,6 +99,12 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 		return c.failed(ctx, a, t, err)
 	}
 
+	if t.kind == sealed.KindReceipt && t.lasting {
+		if err := c.keep(ctx, t); err != nil && ctx.Err() == nil {
+			c.log.Warn("a refusal could not be kept", "err", err)
+		}
+		c.assure(t)
+	}
 	c.mu.Lock()
 	hosts, awaiting := t.hosts, t.awaiting
 	t.awaiting = false

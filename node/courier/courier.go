@@ -40,7 +40,7 @@ const (
 	memory      = 96 << 20 // bytes of sealed mail that attempts have in memory at once
 	resting     = 32 << 20 // bytes of it that stay in memory between two attempts
 	directHosts = 3        // hosts of a recipient that are tried
-	tries       = 6        // attempts of a receipt: a lost one is made again when a duplicate comes
+	tries       = 6        // attempts of a receipt that may be lost, or that holders have
 )
 
 // Network is what the courier asks of the network.
@@ -212,10 +212,21 @@ func (c *Courier) Send(rows ...mailbox.Outgoing) {
 // that is lost is asked for again by the message that comes again, and the
 // tombstone says most of it.
 func (c *Courier) SendReceipt(id MessageID, to identity.Root, body []byte) {
+	c.sendReceipt(id, to, body, nil)
+}
+
+// SendRefusal sends a receipt that says what no tombstone does. It is put on the
+// disk before it goes, and carried until somebody else has it. Then, or once it
+// is on the disk, safe is called.
+func (c *Courier) SendRefusal(id MessageID, to identity.Root, body []byte, safe func()) {
+	c.sendReceipt(id, to, body, safe)
+}
+
+func (c *Courier) sendReceipt(id MessageID, to identity.Root, body []byte, safe func()) {
 	now := time.Now()
 	t := &transit{
 		id: id, kind: sealed.KindReceipt, to: identity.Address{Root: to}, receipt: body,
-		accepted: now, expires: now.Add(Lifetime), index: -1,
+		accepted: now, expires: now.Add(Lifetime), index: -1, lasting: safe != nil, safe: safe,
 	}
 	c.mu.Lock()
 	c.transits[id] = t
@@ -399,7 +410,7 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	case t.over() && (t.told == t.state || t.kind != sealed.KindMail):
 		c.forget(t)
 	case t.over() && c.account == nil: // the parcel stays until the outbox can be told
-	case t.kind == sealed.KindReceipt && t.attempts >= tries:
+	case t.kind == sealed.KindReceipt && t.attempts >= tries && (!t.lasting || t.state == mailbox.Replicated):
 		c.forget(t)
 	default:
 		if soon := time.Now().Add(nudgeAfter); t.again && next.After(soon) {
@@ -426,6 +437,7 @@ func (c *Courier) work(ctx context.Context, t *transit) {
 			c.log.Error("an attempt panicked", "panic", p)
 		}
 		c.rest(ctx, t)
+		c.assure(t)
 		c.finish(t, next)
 	}()
 	wait, err := c.attempt(ctx, t)

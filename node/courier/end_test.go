@@ -297,3 +297,55 @@ func TestTombstoneOutlivesExpiry(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusalLasts has a refusal wait for a network, over a restart.
+func TestRefusalLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.unknown = true
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		defer func() { end() }()
+		safe := 0
+		id := MessageID{1}
+		c.SendRefusal(id, w.recipient.Root(), []byte("refused"), func() { safe++ })
+		c.SendReceipt(MessageID{2}, w.recipient.Root(), []byte("delivered"))
+		pass(12 * time.Hour)
+		if _, there := c.transits[MessageID{2}]; there || c.transits[id] == nil || safe != 0 {
+			t.Fatalf("the receipt is there: %v, the refusal: %v, called safe %d times", there, c.transits[id] != nil, safe)
+		}
+		w.set(func() { w.unknown = false })
+		pass(2 * time.Hour)
+		if safe != 1 {
+			t.Fatalf("called safe %d times when it was on the disk", safe)
+		}
+		end()
+		c, end = w.carry(t, dir, false)
+		pass(12 * time.Hour)
+		w.set(func() { w.holders = 10 })
+		pass(2 * time.Hour)
+		if _, put := w.counts(); put == 0 {
+			t.Fatal("the refusal was given up")
+		}
+		pass(7 * 24 * time.Hour)
+		if c.transits[id] != nil {
+			t.Error("it is carried although holders have it")
+		}
+	})
+}
+
+// TestRefusalIsOnDiskFirst looks at the parcels when a refusal is handed over.
+func TestRefusalIsOnDiskFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hostUp = true
+		c, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		safe := -1
+		c.SendRefusal(MessageID{1}, w.recipient.Root(), []byte("refused"), func() { safe, _ = w.counts() })
+		pass(time.Second)
+		if d, _ := w.counts(); d != 1 || safe != 0 {
+			t.Errorf("%d deliveries, it was safe after %d", d, safe)
+		}
+	})
+}

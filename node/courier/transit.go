@@ -23,6 +23,8 @@ type transit struct {
 	kind    sealed.Kind
 	to      identity.Address // zero while locked
 	receipt []byte           // the body of a receipt; mail is read from the mailbox
+	lasting bool             // a receipt that is carried until somebody has it
+	safe    func()           // called when it cannot be lost any more
 	notify  mail.Notify      // what the sender wants to be told
 
 	accepted, expires time.Time
