@@ -27,7 +27,7 @@ const (
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
 	graveTime  = 24 * time.Hour      // of an unlocked account, for the own drop to be drained after that
-	GiveUp     = 7 * 24 * time.Hour  // after Grace, when the own drop cannot be drained to the end
+	GiveUp     = 7 * 24 * time.Hour  // after Grace and the unlock, when the own drop cannot be drained to the end
 	nudgeAfter = 10 * time.Second    // an attempt is not made again sooner for a change in the network
 	joinEvery  = 10                  // sweeps between looks for rows that came late to the outbox
 	sweepEvery = time.Minute         // between looks for what is delayed or over

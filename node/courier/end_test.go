@@ -349,3 +349,35 @@ func TestRefusalIsOnDiskFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestAfterHoliday was off while messages expired, and has still to collect
+// what was said about them.
+func TestAfterHoliday(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1), w.accept(2))
+		pass(time.Minute)
+		end()
+		pass(Lifetime + Grace + GiveUp + 24*time.Hour)
+		w.set(func() { w.drained = false })
+		c, end = w.carry(t, dir, true)
+		defer end()
+		pass(GiveUp - time.Minute)
+		if s := w.row(1).State; s.Settled() {
+			t.Fatalf("state %s, reports %q", s, w.reports)
+		}
+		if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, sealed.StatusDelivered)); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * sweepEvery)
+		if s := w.row(1).State; s != mailbox.Delivered {
+			t.Errorf("state %s of what was confirmed", s)
+		}
+		if s := w.row(2).State; s != mailbox.Failed {
+			t.Errorf("state %s of what was not: it waits for ever", s)
+		}
+	})
+}

@@ -122,7 +122,7 @@ func (c *Courier) sweep(ctx context.Context) {
 	}
 	var all []late
 	c.mu.Lock()
-	a := c.account
+	a, patient := c.account, now.Sub(c.unlocked) < GiveUp
 	if a != nil {
 		for _, t := range c.transits {
 			if t.kind == sealed.KindReceipt {
@@ -152,7 +152,7 @@ func (c *Courier) sweep(ctx context.Context) {
 			}
 		case a.Drained(l.t.expires.Add(Grace)):
 			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired")
-		case now.After(l.t.expires.Add(Grace + GiveUp)): // a holder that lists and never gives must not hold it up
+		case !patient && now.After(l.t.expires.Add(Grace+GiveUp)): // a holder that lists and never gives must not hold it up
 			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired, nor could all holders be asked for a confirmation")
 		}
 		if err != nil {
