@@ -169,7 +169,8 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	if err != nil {
 		return err
 	}
-	if kind == mail.NotifyDelay && (row.DelayTold || row.State.Settled()) || kind == mail.NotifyFailure && row.FailureTold {
+	arrived := row.State == mailbox.Delivered || row.State == mailbox.Displayed
+	if kind == mail.NotifyDelay && (row.DelayTold || row.State.Settled()) || kind == mail.NotifyFailure && (row.FailureTold || arrived) {
 		return nil
 	}
 	sub, err := b.open.box.SubmissionOf(ctx, row.Submission)

@@ -446,7 +446,9 @@ func (c *Courier) record(ctx context.Context, a Account, t *transit) error {
 	}
 	c.mu.Unlock()
 	return a.Update(ctx, t.id, func(row *mailbox.Outgoing) {
-		row.State = max(row.State, now.state)
+		if !row.State.Settled() || now.state != mailbox.Failed {
+			row.State = max(row.State, now.state)
+		}
 		row.Replicas, row.Wanted, row.Attempts = now.replicas, now.wanted, now.attempts
 		row.LastError, row.NextAttempt, row.SealedID, row.Generation = now.lastError, next, id, now.generation
 		if now.over() {

@@ -106,6 +106,7 @@ type Courier struct {
 	unlocked time.Time // when account was set, by the clock that only counts running time
 	transits map[MessageID]*transit
 	doubted  map[identity.Root]bool // whose hosts could not be reached
+	ended    [2]map[MessageID]bool  // mail taken off the books since the last look for rows, and before that
 	queue    schedule
 	resting  int64 // bytes of sealed mail that transits have in memory
 }
@@ -121,6 +122,7 @@ func New(cfg Config) (*Courier, error) {
 		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
 		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
+		ended: [2]map[MessageID]bool{make(map[MessageID]bool)},
 	}
 	c.load(time.Now())
 	return c, nil
@@ -191,12 +193,13 @@ func (c *Courier) Lock() {
 	c.account = nil
 }
 
-// Send takes up rows that were just accepted.
+// Send takes up rows that were just accepted. What has ended since it was read
+// from the outbox is left alone.
 func (c *Courier) Send(rows ...mailbox.Outgoing) {
 	now := time.Now()
 	c.mu.Lock()
 	for _, row := range rows {
-		if c.transits[row.MessageID] != nil {
+		if c.transits[row.MessageID] != nil || c.ended[0][row.MessageID] || c.ended[1][row.MessageID] {
 			continue
 		}
 		t := &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
@@ -373,6 +376,7 @@ func (c *Courier) Run(ctx context.Context) error {
 func (c *Courier) join(ctx context.Context) {
 	c.mu.Lock()
 	a := c.account
+	c.ended = [2]map[MessageID]bool{make(map[MessageID]bool), c.ended[0]}
 	c.mu.Unlock()
 	if a == nil {
 		return
@@ -427,6 +431,9 @@ func (c *Courier) forget(t *transit) {
 	c.queue.drop(t)
 	c.discard(t)
 	delete(c.transits, t.id)
+	if t.kind == sealed.KindMail {
+		c.ended[0][t.id] = true
+	}
 }
 
 // work makes one attempt, and survives a defect of its own.

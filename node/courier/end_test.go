@@ -381,3 +381,68 @@ func TestAfterHoliday(t *testing.T) {
 		}
 	})
 }
+
+// overtaken is a world in which something happens just after the rows were read.
+type overtaken struct {
+	*world
+	then func()
+}
+
+func (o *overtaken) Unsettled(ctx context.Context) ([]mailbox.Outgoing, error) {
+	rows, err := o.world.Unsettled(ctx)
+	if o.then != nil {
+		o.then()
+	}
+	return rows, err
+}
+
+// TestEndDuringJoin has a receipt settle what the courier has just read from
+// the outbox.
+func TestEndDuringJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &overtaken{world: newWorld(t)}
+		w.holders = 10
+		c, end := w.carry(t, t.TempDir(), false)
+		defer end()
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		row := w.accept(1)
+		c.Send(row)
+		pass(time.Minute)
+		w.then = func() {
+			if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, sealed.StatusDelivered)); err != nil {
+				t.Error(err)
+			}
+		}
+		c.join(t.Context())
+		if n := len(c.Waiting()); n != 0 {
+			t.Errorf("%d messages under way", n)
+		}
+		w.then = nil
+		pass(Lifetime + Grace + time.Hour)
+		if s := w.row(1).State; s != mailbox.Delivered || len(w.reports) != 1 {
+			t.Errorf("state %s, reports %q", s, w.reports)
+		}
+		if n := len(c.ended[0]) + len(c.ended[1]); n != 0 {
+			t.Errorf("%d ended messages are remembered for ever", n)
+		}
+	})
+}
+
+// TestRowsDoNotFailAfterAll ends as failed what its row says has arrived.
+func TestRowsDoNotFailAfterAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.holders = 10
+		c, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		c.Send(w.accept(1))
+		pass(time.Minute)
+		w.set(func() { w.rows[MessageID{1}].State = mailbox.Delivered })
+		pass(Lifetime + Grace + time.Hour)
+		if s := w.row(1).State; s != mailbox.Delivered || len(c.Waiting()) != 0 {
+			t.Errorf("state %s, %d under way", s, len(c.Waiting()))
+		}
+	})
+}
