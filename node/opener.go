@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/journal"
@@ -21,6 +23,10 @@ import (
 // processor, and more at once would only keep others waiting who ask for little.
 func openers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
+// opening is how many bytes of sealed mail are in work at once, but for a message
+// that is larger by itself. Opening takes about three times as much memory.
+const opening = 64 << 20
+
 // maxHeading is how many bytes the fields that are put before a message may take.
 const maxHeading = 16 << 10
 
@@ -29,9 +35,15 @@ const retryOpen = 30 * time.Second
 
 // openAll opens what comes in, until ctx ends.
 func (a *account) openAll(ctx context.Context, o *open) {
+	a.openEach(ctx, func(ctx context.Context, id sealed.ID, arr arrival) error { return a.openOne(ctx, o, id, arr) })
+}
+
+// openEach has everything that comes in opened by open.
+func (a *account) openEach(ctx context.Context, open func(context.Context, sealed.ID, arrival) error) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	slots := make(chan struct{}, openers())
+	room := semaphore.NewWeighted(opening)
 	retry := time.NewTicker(retryOpen)
 	defer retry.Stop()
 	for {
@@ -51,15 +63,20 @@ func (a *account) openAll(ctx context.Context, o *open) {
 			return
 		case slots <- struct{}{}:
 		}
+		size := int64(min(arr.outer.Size, opening))
+		if room.Acquire(ctx, size) != nil {
+			return
+		}
 		group.Go(func() {
 			defer func() { <-slots }()
+			defer room.Release(size)
 			defer func() {
 				if p := recover(); p != nil { // keep the message: a later version may do better
 					a.log.Error("opening a message panicked", "panic", p)
 					a.incoming.putBack(id)
 				}
 			}()
-			if err := a.openOne(ctx, o, id, arr); err != nil {
+			if err := open(ctx, id, arr); err != nil {
 				if ctx.Err() == nil {
 					a.log.Warn("a message could not be filed, it will be tried again", "err", err)
 				}
@@ -152,6 +169,7 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, outer
 		return nil
 	}
 	text, err := a.check(ctx, o, in)
+	in.Body = nil           // the largest thing in memory, and text is another
 	if late && err == nil { // by our clock: a sender whose clock is behind must not take it for delivered
 		err = refusal("it came after it had expired")
 	}
@@ -202,12 +220,14 @@ func (a *account) check(ctx context.Context, o *open, in *sealed.Inner) ([]byte,
 	}
 	sender := identity.Address{Local: strings.ToLower(from[0].Mailbox), Root: in.From}
 	recipient := identity.Address{Local: in.Recipient, Root: a.address.Root}
-	text = mime.Remove(text, "Return-Path", "Delivered-To", "Authentication-Results", "Bcc", "X-Peerpost-*")
-	return mime.Prepend(text,
-		mime.Field{Name: "Return-Path", Value: "<" + sender.String() + ">"},
-		mime.Field{Name: "Delivered-To", Value: recipient.String()},
-		mime.Field{Name: "Authentication-Results", Value: a.address.Domain() + "; peerpost=pass header.from=" + sender.Domain()},
-	), nil
+	return mime.Rewrite(text, func(header []byte) []byte {
+		header = mime.Remove(header, "Return-Path", "Delivered-To", "Authentication-Results", "Bcc", "X-Peerpost-*")
+		return mime.Prepend(header,
+			mime.Field{Name: "Return-Path", Value: "<" + sender.String() + ">"},
+			mime.Field{Name: "Delivered-To", Value: recipient.String()},
+			mime.Field{Name: "Authentication-Results", Value: a.address.Domain() + "; peerpost=pass header.from=" + sender.Domain()},
+		)
+	}), nil
 }
 
 // trust holds the sender of a message against what is known of that person,

@@ -1,12 +1,15 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
@@ -155,4 +158,57 @@ func TestRefusalBeforeDeletion(t *testing.T) {
 	if n := len(a.tombs[other.Outer.Inbox]); n != 1 {
 		t.Errorf("%d deletions, with one of what no holder is known to have", n)
 	}
+}
+
+// TestOpeningIsBounded opens a pile of large messages, one above the bound, and
+// small ones.
+func TestOpeningIsBounded(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	in, err := openIncoming(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.close()
+	sizes := map[sealed.ID]uint64{}
+	for i, size := range []uint64{40 << 20, 40 << 20, 30 << 20, 30 << 20, 4096, 4096, 4096, opening + 1, 20 << 20, 20 << 20, 20 << 20, 4096} {
+		m := someMessage(byte(i + 1))
+		m.Outer.Size = size
+		in.add(m.Outer.ID(), arrival{outer: m.Outer})
+		sizes[m.Outer.ID()] = size
+	}
+	synctest.Test(t, func(t *testing.T) {
+		in.ready = make(chan struct{}, 1)
+		a := &account{incoming: in, log: slog.New(slog.DiscardHandler)}
+		var mu sync.Mutex
+		var bytes, most uint64
+		var count, together int
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.openEach(ctx, func(_ context.Context, id sealed.ID, arr arrival) error {
+				mu.Lock()
+				bytes, count = bytes+arr.outer.Size, count+1
+				if most, together = max(most, bytes), max(together, count); arr.outer.Size <= opening && bytes > opening {
+					t.Errorf("%d bytes in work", bytes)
+				}
+				mu.Unlock()
+				<-time.After(time.Second)
+				mu.Lock()
+				bytes, count = bytes-arr.outer.Size, count-1
+				delete(sizes, id)
+				mu.Unlock()
+				return nil
+			})
+		}()
+		<-time.After(time.Minute)
+		cancel()
+		<-done
+		if len(sizes) != 0 {
+			t.Errorf("%d messages were not opened", len(sizes))
+		}
+		if most != opening+1 || together < 4 {
+			t.Errorf("%d bytes at most and %d messages", most, together)
+		}
+	})
 }
