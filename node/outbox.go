@@ -142,7 +142,7 @@ func (b *outbox) Text(ctx context.Context, id [16]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mime.Remove(msg, "Bcc"), nil
+	return mime.Rewrite(msg, func(header []byte) []byte { return mime.Remove(header, "Bcc") }), nil
 }
 
 func (b *outbox) Update(ctx context.Context, id [16]byte, f func(*mailbox.Outgoing)) error {

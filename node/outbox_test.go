@@ -93,3 +93,19 @@ func TestNoFailureOfWhatArrived(t *testing.T) {
 		t.Errorf("the sender is told:\n%s", strings.Join(got, "\n"))
 	}
 }
+
+// TestCompleteCopiesNothing completes what is complete.
+func TestCompleteCopiesNothing(t *testing.T) {
+	a, o := someAccount(t)
+	s := &submitter{a, o}
+	header := "From: " + a.address.String() + "\r\nDate: Mon, 02 Jan 2006 15:04:05 +0000\r\nMessage-ID: <1@test>\r\n"
+	body := []byte(header + "\r\ny\r\n")
+	text, err := s.complete(body)
+	if err != nil || &text[0] != &body[0] {
+		t.Errorf("a copy, %v", err)
+	}
+	text, err = s.complete([]byte("Return-Path: <x>\r\n" + header + "X-Peerpost-Y: z\r\n\r\ny\r\n"))
+	if err != nil || string(text) != string(body) {
+		t.Errorf("%q, %v", text, err)
+	}
+}
