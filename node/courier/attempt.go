@@ -36,6 +36,10 @@ const (
 	slowest    = 256 << 10 // bytes a second below which a transfer is given up
 )
 
+// sealing is how many times the size of a message its sealing takes in memory:
+// the text and what comes of it, which is padded and has a heading.
+const sealing = 2
+
 // transferTime is the deadline for moving a body of the size.
 func transferTime(base time.Duration, size uint64) time.Duration {
 	return base + time.Duration(size/slowest)*time.Second
@@ -44,18 +48,20 @@ func transferTime(base time.Duration, size uint64) time.Duration {
 // take reserves memory for the message of an attempt. Only what is being tried
 // holds any of it, so whoever waits for some gets it in the end.
 func (c *Courier) take(ctx context.Context, t *transit, size uint64) error {
-	n := int64(min(size, memory))
-	if err := c.budget.Acquire(ctx, n); err != nil {
+	l := c.lane(t)
+	n := min(int64(size), l.memory)
+	if err := l.budget.Acquire(ctx, n); err != nil {
 		return err
 	}
 	t.held = n
 	return nil
 }
 
-// free gives it back.
-func (c *Courier) free(t *transit) {
-	c.budget.Release(t.held)
-	t.held = 0
+// free gives all of it back but for the size.
+func (c *Courier) free(t *transit, size uint64) {
+	n := min(int64(size), t.held)
+	c.lane(t).budget.Release(t.held - n)
+	t.held = n
 }
 
 // rest puts a message on the disk that would stay in memory between two
@@ -90,7 +96,7 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	if expired {
 		return time.Hour, nil // nobody takes it any more; sweep ends it
 	}
-	defer func() { c.free(t) }()
+	defer func() { c.free(t, 0) }()
 	m, err := c.prepare(ctx, a, t)
 	if large := (tooLarge{}); a != nil && errors.As(err, &large) { // that does not pass
 		return tellAgain, c.fail(ctx, a, t, err.Error())
@@ -106,9 +112,11 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 		c.assure(t)
 	}
 	c.mu.Lock()
-	hosts, awaiting := t.hosts, t.awaiting
+	hosts, awaiting, to := t.hosts, t.awaiting, t.to.Root
 	t.awaiting = false
 	c.mu.Unlock()
+	offered, stop := context.WithCancel(ctx)
+	defer stop()
 	if !awaiting {
 		direct := make(chan error, 1)
 		go func() {
@@ -119,8 +127,10 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 				}
 				direct <- err
 			}()
-			err = c.direct(ctx, m, hosts)
-			c.doubt(t.to.Root, err != nil)
+			err = c.direct(offered, m, hosts)
+			if offered.Err() == nil {
+				c.doubt(to, err != nil)
+			}
 		}()
 		timer := time.NewTimer(DropAfter)
 		defer timer.Stop()
@@ -146,6 +156,7 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	if err := c.put(ctx, t, &stamped); err != nil {
 		return c.failed(ctx, a, t, err)
 	}
+	stop() // the holders have it: a host that takes so long gets it from them
 	c.mu.Lock()
 	t.attempts++
 	t.lastError = ""
@@ -272,6 +283,9 @@ func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bo
 
 // seal seals t to the keys that the record gives for now.
 func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.Record) (*sealed.Message, error) {
+	if err := c.take(ctx, t, sealing*uint64(max(t.size, int64(len(t.receipt))))+4096); err != nil {
+		return nil, err
+	}
 	text := t.receipt
 	if t.kind == sealed.KindMail {
 		var err error
@@ -292,9 +306,6 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if withRecord {
 		in.SenderRecord = a.OwnRecord()
 	}
-	if err := c.take(ctx, t, uint64(len(text))+4096); err != nil {
-		return nil, err
-	}
 	select { // half of the machine is left to whoever waits for an answer
 	case c.sealing <- struct{}{}:
 	case <-ctx.Done():
@@ -305,6 +316,7 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if err != nil {
 		return nil, err
 	}
+	c.free(t, m.Outer.Size)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.discard(t)
@@ -352,7 +364,7 @@ func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error 
 	} else { // the rest of the ten get it while other messages are tried
 		n := t.held
 		t.held = 0
-		context.AfterFunc(ctx, func() { c.budget.Release(n) })
+		context.AfterFunc(ctx, func() { c.lane(t).budget.Release(n) })
 	}
 	c.mu.Lock()
 	before := t.state

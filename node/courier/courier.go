@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
@@ -36,9 +35,12 @@ const (
 
 // The bounds of one courier's work.
 const (
-	workers     = 24       // attempts at once
-	memory      = 96 << 20 // bytes of sealed mail that attempts have in memory at once
-	resting     = 32 << 20 // bytes of it that stay in memory between two attempts
+	workers     = 24       // attempts at once, of small messages
+	memory      = 24 << 20 // bytes that these have in memory at once
+	large       = 1 << 20  // bytes above which a message is large
+	largeWork   = 4        // attempts at once, of large messages
+	largeMemory = 96 << 20 // bytes that these have in memory at once: room to seal one of the largest
+	resting     = 32 << 20 // bytes of sealed mail that stay in memory between two attempts
 	directHosts = 3        // hosts of a recipient that are tried
 	tries       = 6        // attempts of a receipt that may be lost, or that holders have
 )
@@ -97,7 +99,6 @@ type Courier struct {
 	net     Network
 	log     *slog.Logger
 	parcels *journal.Log
-	budget  *semaphore.Weighted
 	sealing chan struct{} // one place for each that may seal
 	wake    chan struct{}
 
@@ -107,8 +108,8 @@ type Courier struct {
 	transits map[MessageID]*transit
 	doubted  map[identity.Root]bool // whose hosts could not be reached
 	ended    [2]map[MessageID]bool  // mail taken off the books since the last look for rows, and before that
-	queue    schedule
-	resting  int64 // bytes of sealed mail that transits have in memory
+	lanes    [2]lane                // of the small messages, and of the large ones
+	resting  int64                  // bytes of sealed mail that transits have in memory
 }
 
 // New opens the parcels. Run carries them.
@@ -119,7 +120,8 @@ func New(cfg Config) (*Courier, error) {
 	}
 	c := &Courier{
 		net: cfg.Network, log: cfg.Log, parcels: log,
-		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
+		lanes:    [2]lane{newLane(workers, memory), newLane(largeWork, largeMemory)},
 		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
 		ended: [2]map[MessageID]bool{make(map[MessageID]bool)},
@@ -145,14 +147,14 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 		known[row.MessageID] = true
 		t := c.transits[row.MessageID]
 		if t == nil {
-			t = &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+			t = newMail(row)
 			c.transits[row.MessageID] = t
 		}
 		c.adopt(t, row)
 		if t.running { // without the account; it is tried again with it
 			t.again = true
 		} else {
-			c.queue.plan(t, now)
+			c.plan(t, now)
 		}
 	}
 	for id, t := range c.transits {
@@ -173,7 +175,7 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 
 // adopt fills t from its row. The mutex is held.
 func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
-	t.to, t.notify, t.accepted, t.expires = row.To, row.Notify, row.Accepted, row.Expires
+	t.to, t.notify, t.accepted, t.expires, t.size = row.To, row.Notify, row.Accepted, row.Expires, row.Size
 	if now := time.Now(); t.accepted.After(now.Add(identity.ClockTolerance)) { // by a clock that was wrong: nobody takes such a date
 		t.accepted, t.expires = now, now.Add(Lifetime)
 	}
@@ -202,10 +204,10 @@ func (c *Courier) Send(rows ...mailbox.Outgoing) {
 		if c.transits[row.MessageID] != nil || c.ended[0][row.MessageID] || c.ended[1][row.MessageID] {
 			continue
 		}
-		t := &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+		t := newMail(row)
 		c.adopt(t, row)
 		c.transits[row.MessageID] = t
-		c.queue.plan(t, now)
+		c.plan(t, now)
 	}
 	c.mu.Unlock()
 	c.kick()
@@ -233,7 +235,7 @@ func (c *Courier) sendReceipt(id MessageID, to identity.Root, body []byte, safe 
 	}
 	c.mu.Lock()
 	c.transits[id] = t
-	c.queue.plan(t, now)
+	c.plan(t, now)
 	c.mu.Unlock()
 	c.kick()
 }
@@ -289,7 +291,7 @@ func (c *Courier) advance(which func(*transit) bool) {
 		case t.running:
 			t.again = true
 		case t.index >= 0 && t.next.After(at):
-			c.queue.plan(t, at)
+			c.plan(t, at)
 		}
 	}
 	c.kick()
@@ -323,7 +325,6 @@ func (c *Courier) Waiting() map[MessageID]Waiting {
 // Run carries mail until ctx ends, and then makes parcels of what is sealed.
 func (c *Courier) Run(ctx context.Context) error {
 	var group sync.WaitGroup
-	slots := make(chan struct{}, workers)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	sweep := time.NewTicker(sweepEvery)
@@ -345,15 +346,10 @@ func (c *Courier) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-			group.Go(func() {
-				defer func() { <-slots }()
-				c.work(ctx, t)
-			})
-		case <-ctx.Done():
-			c.finish(t, time.Now())
-		}
+		group.Go(func() {
+			defer c.leave(t)
+			c.work(ctx, t)
+		})
 	}
 	group.Wait()
 	c.mu.Lock()
@@ -389,20 +385,36 @@ func (c *Courier) join(ctx context.Context) {
 	c.Send(rows...)
 }
 
-// due takes the next transit whose time has come, or says how long to wait.
+// due takes the next transit whose time has come and for which there is a
+// place, or says how long to wait unless a place gets free.
 func (c *Courier) due(now time.Time) (*transit, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
-		return nil, time.Hour
+	soonest := time.Hour
+	for i := range c.lanes {
+		l := &c.lanes[i]
+		if len(l.queue) == 0 || l.busy == l.places {
+			continue
+		}
+		t := l.queue[0]
+		if wait := t.next.Sub(now); wait > 0 {
+			soonest = min(soonest, wait)
+			continue
+		}
+		l.queue.drop(t)
+		l.busy++
+		t.running, t.tried = true, now
+		return t, 0
 	}
-	t := c.queue[0]
-	if wait := t.next.Sub(now); wait > 0 {
-		return nil, wait
-	}
-	c.queue.drop(t)
-	t.running, t.tried = true, now
-	return t, 0
+	return nil, soonest
+}
+
+// leave frees the place of an attempt.
+func (c *Courier) leave(t *transit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lane(t).busy--
+	c.kick()
 }
 
 // finish ends an attempt and plans the next.
@@ -421,14 +433,14 @@ func (c *Courier) finish(t *transit, next time.Time) {
 			next = soon
 		}
 		t.again = false
-		c.queue.plan(t, next)
+		c.plan(t, next)
 		c.kick()
 	}
 }
 
 // forget takes t off the books. The mutex is held.
 func (c *Courier) forget(t *transit) {
-	c.queue.drop(t)
+	c.drop(t)
 	c.discard(t)
 	delete(c.transits, t.id)
 	if t.kind == sealed.KindMail {

@@ -192,14 +192,20 @@ func (w *world) set(f func()) {
 // carry runs a courier until the test or end says otherwise.
 func (w *world) carry(t *testing.T, dir string, unlocked bool) (c *Courier, end func()) {
 	t.Helper()
-	c, err := New(Config{Dir: dir, Network: w, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, end = carry(t, dir, w)
 	if unlocked {
 		if err := c.Unlock(t.Context(), w); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return c, end
+}
+
+func carry(t *testing.T, dir string, n Network) (c *Courier, end func()) {
+	t.Helper()
+	c, err := New(Config{Dir: dir, Network: n, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -31,13 +31,130 @@ func TestMoreThanMemory(t *testing.T) {
 		}
 		const mails = 40
 		for i := range mails {
-			c.Send(w.accept(byte(i + 1)))
+			row := w.accept(byte(i + 1))
+			row.Size = 8 << 20
+			c.Send(row)
 		}
 		pass(10 * time.Minute)
 		for i := range mails {
 			if s := w.row(byte(i + 1)).State; s != mailbox.Replicated {
 				t.Fatalf("message %d has state %s", i, s)
 			}
+		}
+	})
+}
+
+// scales is a world that weighs what is in memory from the reading of a text to
+// the end of its sealing.
+type scales struct {
+	*world
+	size       int64
+	have, most int64
+}
+
+func (s *scales) Text(ctx context.Context, id MessageID) ([]byte, error) {
+	s.set(func() { s.have += s.size; s.most = max(s.most, s.have) })
+	<-time.After(time.Second)
+	return s.world.Text(ctx, id)
+}
+
+func (s *scales) Seal(in *sealed.Inner, to identity.KeySet, e identity.Epoch) (*sealed.Message, error) {
+	defer s.set(func() { s.have -= s.size })
+	return s.world.Seal(in, to, e)
+}
+
+// TestSealingIsBounded sends the largest message to thirty people, and to some
+// what they may have at once.
+func TestSealingIsBounded(t *testing.T) {
+	for _, size := range []int64{sealed.MaxMessage, 15 << 20, large} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &scales{world: newWorld(t), size: size}
+			w.holders = 10
+			c, end := w.carry(t, t.TempDir(), false)
+			defer end()
+			if err := c.Unlock(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 30 {
+				row := w.accept(byte(i + 1))
+				row.Size = size
+				c.Send(row)
+			}
+			pass(time.Minute)
+			for i := range 30 {
+				if s := w.row(byte(i + 1)).State; s != mailbox.Replicated {
+					t.Fatalf("message %d has state %s", i, s)
+				}
+			}
+			room := int64(largeMemory)
+			if size <= large {
+				room = memory
+			}
+			if sealing*w.most > room || w.most == 0 {
+				t.Errorf("%d bytes of text at once, of %d each", w.most, size)
+			}
+		})
+	}
+}
+
+// dawdling is a world in which hosts take the offer of a large message and then
+// do not read it.
+type dawdling struct {
+	*world
+	taken int // deliveries under way
+}
+
+func (d *dawdling) Text(ctx context.Context, id MessageID) ([]byte, error) {
+	if id[0] < 100 {
+		return make([]byte, 6<<20), nil
+	}
+	return d.world.Text(ctx, id)
+}
+
+func (d *dawdling) Deliver(ctx context.Context, h identity.Host, m *sealed.Message) error {
+	if m.Outer.Size < large {
+		return d.world.Deliver(ctx, h, m)
+	}
+	d.set(func() { d.taken++ })
+	defer d.set(func() { d.taken-- })
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestSmallBesideLarge sends small mail while large mail goes nowhere.
+func TestSmallBesideLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &dawdling{world: newWorld(t)}
+		w.hostUp = true
+		c, end := carry(t, t.TempDir(), w)
+		defer end()
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 {
+			row := w.accept(byte(i + 1))
+			row.Size = 6 << 20
+			c.Send(row)
+		}
+		pass(10 * time.Second)
+		if w.taken == 0 {
+			t.Fatal("no large message is under way")
+		}
+		c.Send(w.accept(100))
+		pass(time.Second)
+		if d, _ := w.counts(); d != 1 {
+			t.Error("a small message waits behind large ones")
+		}
+		w.set(func() { w.holders = 10 })
+		pass(3 * time.Minute)
+		replicated := 0
+		for _, x := range c.Waiting() {
+			if x.State == mailbox.Replicated {
+				replicated++
+			}
+		}
+		if replicated < 30 || w.taken != 0 {
+			t.Errorf("%d messages are with holders, %d are offered still", replicated, w.taken)
 		}
 	})
 }
@@ -190,7 +307,7 @@ func TestUnlockDuringAttempt(t *testing.T) {
 		pass(time.Second)
 		c.mu.Lock()
 		tr := c.transits[MessageID{1}]
-		c.queue.drop(tr)
+		c.drop(tr)
 		tr.running, tr.state = true, mailbox.Delivered // as what ended just before
 		c.mu.Unlock()
 		if err := c.Unlock(t.Context(), w); err != nil {

@@ -166,10 +166,10 @@ func (c *Courier) load(now time.Time) {
 		}
 		if old := c.transits[t.id]; old != nil { // sealed again before a crash: the later one counts
 			c.discard(old)
-			c.queue.drop(old)
+			c.drop(old)
 		}
 		c.transits[t.id] = t
-		c.queue.plan(t, now)
+		c.plan(t, now)
 	}
 }
 
@@ -183,7 +183,7 @@ func unpack(ref journal.Ref, head []byte) (*transit, error) {
 		return nil, err
 	}
 	return &transit{
-		id: p.Message, kind: p.Kind, outer: outer, parcel: ref, isParcel: true, recordHash: p.RecordHash,
+		id: p.Message, kind: p.Kind, isLarge: outer.Size > large, outer: outer, parcel: ref, isParcel: true, recordHash: p.RecordHash,
 		hosts: p.Hosts, keepers: p.Keepers, generation: p.Generation, state: mailbox.Accepted,
 		accepted: time.Unix(p.Accepted, 0), expires: time.Unix(p.Expires, 0), withRecord: p.WithRecord, index: -1,
 		lasting: true, // a receipt may be a refusal: the heading does not tell

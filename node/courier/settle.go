@@ -69,7 +69,7 @@ func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.Stat
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !t.running {
-			c.queue.plan(t, time.Now().Add(tellAgain))
+			c.plan(t, time.Now().Add(tellAgain))
 			c.kick()
 		}
 	}
