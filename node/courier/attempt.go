@@ -8,6 +8,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/store"
 )
@@ -218,26 +219,31 @@ func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.M
 			c.mu.Unlock()
 		}
 	}
-	if !known {
-		if !have {
-			return nil, errLocked
+	current := have
+	if record != nil {
+		c.mu.Lock()
+		t.hosts, t.keepers = record.Hosts, record.Keepers
+		current = have && t.generation >= record.Roster.Generation
+		c.mu.Unlock()
+	}
+	if current { // without a record too: what was sealed before can still go
+		m, e := c.sealedBytes(ctx, t)
+		if !errors.Is(e, journal.ErrDamaged) && !errors.Is(e, journal.ErrNotFound) {
+			return m, e
 		}
-		return c.sealedBytes(ctx, t)
+		c.log.Warn("a parcel is damaged, the message is sealed again", "err", e)
+		c.free(t, 0)
+		c.mu.Lock()
+		c.discard(t)
+		c.mu.Unlock()
 	}
-	if record == nil {
-		if have { // what was sealed before can still go
-			return c.sealedBytes(ctx, t)
-		}
-		return nil, err
+	switch {
+	case record != nil:
+		return c.seal(ctx, a, t, record)
+	case !known:
+		return nil, errLocked
 	}
-	c.mu.Lock()
-	t.hosts, t.keepers = record.Hosts, record.Keepers
-	current := have && t.generation >= record.Roster.Generation
-	c.mu.Unlock()
-	if current {
-		return c.sealedBytes(ctx, t)
-	}
-	return c.seal(ctx, a, t, record)
+	return nil, err // recipient gives one or the other
 }
 
 // doubt notes whether the hosts in a record could be reached. When they could

@@ -507,8 +507,12 @@ type overtaken struct {
 
 func (o *overtaken) Unsettled(ctx context.Context) ([]mailbox.Outgoing, error) {
 	rows, err := o.world.Unsettled(ctx)
-	if o.then != nil {
-		o.then()
+	o.mu.Lock()
+	then := o.then
+	o.then = nil
+	o.mu.Unlock()
+	if then != nil {
+		then()
 	}
 	return rows, err
 }
@@ -527,16 +531,17 @@ func TestEndDuringJoin(t *testing.T) {
 		row := w.accept(1)
 		c.Send(row)
 		pass(time.Minute)
-		w.then = func() {
-			if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, sealed.StatusDelivered)); err != nil {
-				t.Error(err)
+		w.set(func() {
+			w.then = func() {
+				if err := c.Receive(t.Context(), w.recipient.Root(), receipt(1, sealed.StatusDelivered)); err != nil {
+					t.Error(err)
+				}
 			}
-		}
+		})
 		c.join(t.Context())
 		if n := len(c.Waiting()); n != 0 {
 			t.Errorf("%d messages under way", n)
 		}
-		w.then = nil
 		pass(Lifetime + Grace + time.Hour)
 		if s := w.row(1).State; s != mailbox.Delivered || len(w.reports) != 1 {
 			t.Errorf("state %s, reports %q", s, w.reports)
@@ -561,5 +566,72 @@ func TestRowsDoNotFailAfterAll(t *testing.T) {
 		if s := w.row(1).State; s != mailbox.Delivered || len(c.Waiting()) != 0 {
 			t.Errorf("state %s, %d under way", s, len(c.Waiting()))
 		}
+	})
+}
+
+// TestDamagedParcel loses what was sealed, with and without the account.
+func TestDamagedParcel(t *testing.T) {
+	for _, locked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			dir := t.TempDir()
+			c, end := w.carry(t, dir, true)
+			defer func() { end() }()
+			c.Send(w.accept(1))
+			pass(time.Minute)
+			if locked {
+				end()
+				c, end = w.carry(t, dir, false)
+				pass(time.Second)
+			}
+			c.mu.Lock()
+			x := c.transits[MessageID{1}]
+			if !x.isParcel {
+				t.Fatal("there is no parcel")
+			}
+			c.parcels.Free(x.parcel) // stands for damage: it cannot be read any more
+			c.mu.Unlock()
+			w.set(func() { w.holders = 10 })
+			pass(2 * time.Hour)
+			if locked {
+				if e := c.Waiting()[MessageID{1}].LastError; e != errLocked.Error() {
+					t.Errorf("while locked: %q", e)
+				}
+				if err := c.Unlock(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Minute)
+			}
+			if r := w.row(1); r.State != mailbox.Replicated || r.LastError != "" {
+				t.Errorf("state %s, last error %q", r.State, r.LastError)
+			}
+		})
+	}
+}
+
+// lingering is a world whose host takes its time.
+type lingering struct{ *world }
+
+func (l lingering) Deliver(context.Context, identity.Host, *sealed.Message) error {
+	<-time.After(time.Second)
+	return errors.New("no answer")
+}
+
+// TestUnlockDuringDelivery is for the race detector.
+func TestUnlockDuringDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		dir := t.TempDir()
+		c, end := w.carry(t, dir, true)
+		c.Send(w.accept(1))
+		pass(time.Second)
+		end()
+		c, end = carry(t, dir, lingering{w})
+		defer end()
+		<-time.After(time.Second / 2)
+		if err := c.Unlock(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
 	})
 }
