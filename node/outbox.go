@@ -16,6 +16,7 @@ import (
 	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/mailbox/dsn"
+	"github.com/peerpost/peerpost/node/courier"
 )
 
 // outbox is what an unlocked account gives its courier.
@@ -164,7 +165,7 @@ func (b *outbox) Drained(since time.Time) bool {
 
 // Report files a DSN, if the sender wants one. The same report about the same
 // row is filed once, whatever happens in between.
-func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reason string) error {
+func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, why courier.Reason) error {
 	row, err := b.open.box.Outgoing(ctx, id)
 	if err != nil {
 		return err
@@ -178,7 +179,7 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 		return err
 	}
 	if sub.From != "" && row.Notify.Wants(kind) { // a report is never answered with a report (RFC 3464, 2)
-		if err := b.report(ctx, sub, row, kind, reason); err != nil {
+		if err := b.report(ctx, sub, row, kind, why); err != nil {
 			return fmt.Errorf("file a delivery status notification: %w", err)
 		}
 	}
@@ -191,14 +192,14 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	})
 }
 
-func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Outgoing, kind mail.Notify, reason string) error {
+func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Outgoing, kind mail.Notify, why courier.Reason) error {
 	original, err := b.open.box.OutgoingMessage(ctx, row.MessageID)
 	if err != nil && !errors.Is(err, mail.ErrNoMessage) {
 		return err
 	}
 	now := time.Now()
 	r := dsn.Recipient{
-		Address: row.To.String(), Original: row.Original, Diagnostic: reason, LastAttempt: now,
+		Address: row.To.String(), Original: row.Original, Diagnostic: why.Text, LastAttempt: now,
 	}
 	report := dsn.Report{
 		From: "Mail Delivery <postmaster@" + b.address.Domain() + ">", To: sub.From, ReportingMTA: b.address.Domain(),
@@ -206,10 +207,12 @@ func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Ou
 	}
 	switch kind {
 	case mail.NotifyFailure:
-		report.Kind, r.Action, r.Status = dsn.Failure, dsn.Failed, "5.4.7"
-		r.Remedy = "Ask the recipient another way whether the message arrived, and send it again if it did not."
-		if now.Before(row.Expires) {
-			r.Status, r.Remedy = "5.7.1", "Send the message again after removing the cause."
+		report.Kind, r.Action, r.Status = dsn.Failure, dsn.Failed, why.Status
+		switch why.Status {
+		case courier.StatusExpired:
+			r.Remedy = "Ask the recipient another way whether the message arrived, and send it again if it did not."
+		case courier.StatusRefused:
+			r.Remedy = "Send the message again after removing the cause."
 		}
 	case mail.NotifyDelay:
 		report.Kind, r.Action, r.Status = dsn.Delay, dsn.Delayed, "4.4.1"

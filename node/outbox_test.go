@@ -38,11 +38,11 @@ func someAccount(t *testing.T) (*account, *open) {
 }
 
 // accept puts a message to one recipient into the outbox.
-func accept(t *testing.T, a *account, o *open, id byte) mailbox.Outgoing {
+func accept(t *testing.T, a *account, o *open, id byte, expires time.Duration) mailbox.Outgoing {
 	t.Helper()
 	now := time.Now()
 	row := mailbox.Outgoing{
-		MessageID: [16]byte{id}, To: a.address, Accepted: now, Expires: now.Add(courier.Lifetime),
+		MessageID: [16]byte{id}, To: a.address, Accepted: now, Expires: now.Add(expires),
 		State: mailbox.Accepted, Notify: mail.NotifySuccess | mail.NotifyFailure | mail.NotifyDelay,
 	}
 	text := "From: " + a.address.String() + "\r\nSubject: x\r\n\r\ny\r\n"
@@ -81,12 +81,12 @@ func inboxTexts(t *testing.T, o *open) (texts []string) {
 // TestNoFailureOfWhatArrived reports a failure about a row that has arrived.
 func TestNoFailureOfWhatArrived(t *testing.T) {
 	a, o := someAccount(t)
-	row := accept(t, a, o, 1)
+	row := accept(t, a, o, 1, time.Hour)
 	b := &outbox{a, o}
 	if err := b.Update(t.Context(), row.MessageID, func(r *mailbox.Outgoing) { r.State = mailbox.Delivered }); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Report(t.Context(), row.MessageID, mail.NotifyFailure, "late"); err != nil {
+	if err := b.Report(t.Context(), row.MessageID, mail.NotifyFailure, courier.Reason{Status: courier.StatusExpired, Text: "late"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := inboxTexts(t, o); len(got) != 0 {
@@ -107,5 +107,23 @@ func TestCompleteCopiesNothing(t *testing.T) {
 	text, err = s.complete([]byte("Return-Path: <x>\r\n" + header + "X-Peerpost-Y: z\r\n\r\ny\r\n"))
 	if err != nil || string(text) != string(body) {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestReports reads what a sender is told, on either side of the expiry.
+func TestReports(t *testing.T) {
+	for _, status := range []string{courier.StatusTooLarge, courier.StatusRefused, courier.StatusExpired} {
+		for _, expires := range []time.Duration{-time.Hour, time.Hour} {
+			a, o := someAccount(t)
+			row := accept(t, a, o, 1, expires)
+			why := courier.Reason{Status: status, Text: "for this reason"}
+			if err := (&outbox{a, o}).Report(t.Context(), row.MessageID, mail.NotifyFailure, why); err != nil {
+				t.Fatal(err)
+			}
+			got := inboxTexts(t, o)
+			if len(got) != 1 || !strings.Contains(got[0], "\r\nStatus: "+status+"\r\n") || !strings.Contains(got[0], "for this reason") {
+				t.Errorf("%s, expiry in %v: %s", status, expires, strings.Join(got, "\n"))
+			}
+		}
 	}
 }

@@ -100,7 +100,7 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	defer func() { c.free(t, 0) }()
 	m, err := c.prepare(ctx, a, t)
 	if large := (tooLarge{}); a != nil && errors.As(err, &large) { // that does not pass
-		return tellAgain, c.fail(ctx, a, t, err.Error())
+		return tellAgain, c.fail(ctx, a, t, Reason{StatusTooLarge, err.Error()})
 	}
 	if err != nil {
 		return c.failed(ctx, a, t, err)

@@ -81,11 +81,24 @@ type Account interface {
 	// Update changes a row.
 	Update(ctx context.Context, id MessageID, f func(*mailbox.Outgoing)) error
 	// Report tells the sender about a row by a DSN.
-	Report(ctx context.Context, id MessageID, kind mail.Notify, reason string) error
+	Report(ctx context.Context, id MessageID, kind mail.Notify, why Reason) error
 	// Drained says whether all that waited for the account at the time has
 	// been collected and opened since.
 	Drained(since time.Time) bool
 }
+
+// Reason is why a message is late or has failed.
+type Reason struct {
+	Status string // of a failure: enhanced status code (RFC 3463)
+	Text   string
+}
+
+// The status codes of failures.
+const (
+	StatusTooLarge = "5.3.4" // for its recipient
+	StatusExpired  = "5.4.7" // and was not confirmed
+	StatusRefused  = "5.7.1" // by the recipient
+)
 
 // Config is what a courier is made of.
 type Config struct {

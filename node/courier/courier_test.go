@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -143,7 +144,7 @@ func (w *world) Update(_ context.Context, id MessageID, f func(*mailbox.Outgoing
 	return nil
 }
 
-func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, reason string) error {
+func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, why Reason) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	row := w.rows[id]
@@ -154,7 +155,7 @@ func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, reason
 	row.FailureTold = row.FailureTold || kind == mail.NotifyFailure
 	w.reports = append(w.reports, map[mail.Notify]string{
 		mail.NotifyDelay: "delayed", mail.NotifyFailure: "failed", mail.NotifySuccess: "delivered",
-	}[kind]+": "+reason)
+	}[kind]+": "+strings.TrimSpace(why.Status+" "+why.Text))
 	return nil
 }
 
@@ -387,7 +388,7 @@ func TestEnd(t *testing.T) {
 		}
 		w.set(func() { w.drained = true })
 		pass(2 * sweepEvery)
-		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 2 {
+		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 2 || w.reports[1] != "failed: 5.4.7 delivery was not confirmed before the message expired" {
 			t.Fatalf("state %d, reports %q", s, w.reports)
 		}
 	})

@@ -3,6 +3,7 @@ package courier
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,14 +168,14 @@ type grumpy struct {
 
 var errFull = errors.New("no space")
 
-func (g *grumpy) Report(ctx context.Context, id MessageID, k mail.Notify, reason string) error {
+func (g *grumpy) Report(ctx context.Context, id MessageID, k mail.Notify, why Reason) error {
 	g.mu.Lock()
 	full := g.full
 	g.mu.Unlock()
 	if full {
 		return errFull
 	}
-	return g.world.Report(ctx, id, k, reason)
+	return g.world.Report(ctx, id, k, why)
 }
 
 func (g *grumpy) Update(ctx context.Context, id MessageID, f func(*mailbox.Outgoing)) error {
@@ -266,7 +267,7 @@ func TestPolicyFailsAtOnce(t *testing.T) {
 		defer end()
 		c.Send(w.accept(1))
 		synctest.Wait()
-		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 1 || len(c.Waiting()) != 0 {
+		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 1 || len(c.Waiting()) != 0 || !strings.HasPrefix(w.reports[0], "failed: 5.3.4 ") {
 			t.Errorf("state %s, reports %q", s, w.reports)
 		}
 	})
@@ -353,7 +354,8 @@ func TestRefusalBeneathTombstone(t *testing.T) {
 			}
 			w.set(func() { w.drained = true })
 			pass(time.Minute)
-			if s := w.row(1).State; s != mailbox.Failed || len(w.reports) == 0 {
+			const want = "failed: 5.7.1 the recipient refused the message: the mailbox is closed"
+			if s := w.row(1).State; s != mailbox.Failed || w.reports[len(w.reports)-1] != want {
 				t.Errorf("state %s, reports %q", s, w.reports)
 			}
 		})

@@ -57,7 +57,7 @@ type transit struct {
 	handed    time.Time     // a host of the recipient's has it on disk
 	awaiting  bool          // just handed, so the next attempt goes to the holders
 	entombed  time.Time     // a tombstone was seen
-	reason    string        // of a failure
+	reason    Reason        // of a failure
 	told      mailbox.State // the end that row and sender have been told
 	held      int64         // bytes of the memory budget that the present attempt has
 
