@@ -119,58 +119,76 @@ func (a *account) known(id sealed.ID) bool {
 
 // watch keeps streams open on which holders name new mail.
 func (a *account) watch(ctx context.Context) {
-	var group sync.WaitGroup
-	defer group.Wait()
-	var mu sync.Mutex
-	type watching struct {
-		keys []store.FetchKey
-		end  context.CancelFunc
-	}
-	watched := make(map[peer.ID]watching)
-	changed, ended := a.network.changed(ctx), make(chan struct{}, 1)
+	w := &watches{of: make(map[peer.ID]watching), ended: make(chan struct{}, 1)}
+	defer w.group.Wait()
+	changed := a.network.changed(ctx)
 	for {
-		for p, keys := range a.toWatch(ctx) {
-			mu.Lock()
-			old, busy := watched[p]
-			if busy && !covers(old.keys, keys) { // a new week: begin again when this one has ended
-				old.end()
-			}
-			if busy {
-				mu.Unlock()
-				continue
-			}
-			ctx, end := context.WithCancel(ctx)
-			watched[p] = watching{keys, end}
-			mu.Unlock()
-			group.Go(func() {
-				defer end()
-				defer func() {
-					mu.Lock()
-					delete(watched, p)
-					mu.Unlock()
-					wakeUp(ended)
-				}()
-				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
-					a.fetch(ctx, p, keys, inbox, ids)
-				})
-				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-					a.log.Debug("a watch ended", "holder", p, "err", err)
-				}
+		chosen, whole := a.toWatch(ctx)
+		w.choose(ctx, chosen, whole, func(ctx context.Context, p peer.ID, keys []store.FetchKey) {
+			err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
+				a.fetch(ctx, p, keys, inbox, ids)
 			})
-		}
+			if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+				a.log.Debug("a watch ended", "holder", p, "err", err)
+			}
+		})
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(rechoose):
 			continue
 		case <-changed:
-		case <-ended:
+		case <-w.ended:
 		}
 		select { // changes come in swarms
 		case <-ctx.Done():
 			return
 		case <-time.After(rewatch):
 		}
+	}
+}
+
+// watches is the holders that are watched.
+type watches struct {
+	group sync.WaitGroup
+	ended chan struct{} // one of them
+
+	mu sync.Mutex
+	of map[peer.ID]watching
+}
+
+type watching struct {
+	keys []store.FetchKey
+	end  context.CancelFunc
+}
+
+// choose begins to watch holders, by run, and ends what is watched in vain: a
+// holder with other inboxes than those wanted now, which begins again when it
+// has ended, and, when the choice is whole, one that is not among the chosen.
+func (w *watches) choose(ctx context.Context, chosen map[peer.ID][]store.FetchKey, whole bool, run func(context.Context, peer.ID, []store.FetchKey)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, old := range w.of {
+		if keys, ok := chosen[p]; ok && !covers(old.keys, keys) || !ok && whole {
+			old.end()
+		}
+	}
+	for p, keys := range chosen {
+		if _, busy := w.of[p]; busy {
+			continue
+		}
+		ctx, end := context.WithCancel(ctx)
+		w.of[p] = watching{keys, end}
+		w.group.Go(func() {
+			defer func() {
+				end()
+				w.mu.Lock()
+				delete(w.of, p)
+				w.mu.Unlock()
+				wakeUp(w.ended)
+			}()
+			run(ctx, p, keys)
+		})
 	}
 }
 
@@ -184,16 +202,18 @@ func covers(have, want []store.FetchKey) bool {
 	return true
 }
 
-// toWatch chooses holders for the inboxes of this week and the next, and the fallback.
-func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
+// toWatch chooses holders for the inboxes of this week and the next, and the
+// fallback. It is whole when they could be looked up for all of these.
+func (a *account) toWatch(ctx context.Context) (chosen map[peer.ID][]store.FetchKey, whole bool) {
 	now := identity.EpochAt(time.Now())
-	chosen := make(map[peer.ID][]store.FetchKey)
+	chosen, whole = make(map[peer.ID][]store.FetchKey), true
 	for _, k := range a.inboxes(time.Now()) {
 		if !k.fallback && (k.epoch+1 < now || k.epoch > now+1) {
 			continue
 		}
 		near, err := a.network.near.Nearest(ctx, store.DropKey(k.key.Inbox), store.Copies)
-		if err != nil {
+		if err != nil || len(near) == 0 {
+			whole = false
 			continue
 		}
 		n := 0
@@ -204,7 +224,7 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 			}
 		}
 	}
-	return chosen
+	return chosen, whole
 }
 
 // fetch gets what one holder has just named; the rounds find whatever this misses.
