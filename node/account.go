@@ -52,6 +52,7 @@ type account struct {
 	keys      map[identity.Inbox]inbox
 	keysOf    identity.Epoch // the week of keys
 	collected time.Time      // start of the last whole round of collection
+	lacking   error          // why the last round had no room for what waits; nil when it had
 	tombs     map[identity.Inbox][]identity.TombstoneItem
 	withheld  map[sealed.ID]bool // not to be deleted yet; whether it is to be
 }

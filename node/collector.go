@@ -12,6 +12,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
@@ -37,7 +38,18 @@ func (a *account) collect(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { a.watch(ctx) })
-	pause := time.Duration(0)
+	a.rounds(ctx, a.network.drop.Collect)
+}
+
+// collector is store.Client.Collect.
+type collector func(
+	ctx context.Context, keys []store.FetchKey,
+	have func(sealed.ID) bool, accept func(context.Context, *sealed.Message, peer.ID) error,
+) (store.CollectReport, error)
+
+// rounds makes one round of collection after the other.
+func (a *account) rounds(ctx context.Context, collect collector) {
+	pause, shortages := time.Duration(0), 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,12 +63,16 @@ func (a *account) collect(ctx context.Context) {
 			}
 		}
 		started := time.Now()
-		whole := a.round(ctx)
+		whole, lacking := a.round(ctx, collect)
 		pause = CollectEvery - CollectEvery/10 + rand.N(CollectEvery/5)
 		if whole {
 			a.mu.Lock()
 			a.collected = started
 			a.mu.Unlock()
+			shortages = 0
+		} else if lacking {
+			pause = min(pause, time.Minute<<min(shortages, 5))
+			shortages++
 		} else if ctx.Err() == nil {
 			pause = time.Minute // nobody was there to be asked
 		}
@@ -68,36 +84,93 @@ func (a *account) collect(ctx context.Context) {
 	}
 }
 
-// round collects everything once. It reports whether enough holders answered.
-func (a *account) round(ctx context.Context) bool {
+// round collects everything once. It reports whether enough holders answered,
+// and whether there is no room for what they have. Then the round ends at once,
+// for whatever else came would be thrown away.
+func (a *account) round(ctx context.Context, collect collector) (whole, lacking bool) {
 	ctx, cancel := context.WithTimeout(ctx, collectTime)
 	defer cancel()
 	var keys []store.FetchKey
 	for _, k := range a.inboxes(time.Now()) {
 		keys = append(keys, k.key)
 	}
-	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
+	var mu sync.Mutex
+	var lack error
+	short := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if lack == nil {
+			lack = err
+		}
+		cancel()
+	}
+	known := func(id sealed.ID) bool {
+		if a.known(id) {
+			return true
+		}
+		if a.incoming.crowded() {
+			short(errFull)
+			return true
+		}
+		return false
+	}
+	report, err := collect(ctx, keys, known, func(ctx context.Context, m *sealed.Message, from peer.ID) error {
+		err := a.take(ctx, m, from)
+		if noRoom(err) {
+			short(err)
+		}
+		return err
+	})
+	a.mu.Lock()
+	before := a.lacking
+	a.lacking = lack
+	a.mu.Unlock()
+	if lack != nil && before == nil {
+		a.log.Warn("there is no room for the mail that waits with holders", "err", lack)
+	}
 	if err != nil { // one slow holder does not spoil what the others answered
 		a.log.Debug("collecting came to no end", "err", err)
 	}
 	if report.Fetched > 0 {
 		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)
 	}
+	if lack != nil {
+		return false, true
+	}
 	for _, r := range report.Inboxes {
 		if !r.Complete() {
-			return false
+			return false, false
 		}
 	}
-	return report.Holders > 1 // asking oneself alone is not asking
+	return report.Holders > 1, false // asking oneself alone is not asking
+}
+
+func noRoom(err error) bool { return errors.Is(err, errFull) || journal.IsFull(err) }
+
+// lacks says whether the last round had no room.
+func (a *account) lacks() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lacking != nil
+}
+
+// roomAgain asks for a round when opened mail has made the room that was lacking.
+func (a *account) roomAgain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if errors.Is(a.lacking, errFull) && !a.incoming.crowded() {
+		a.lacking = nil
+		wakeUp(a.collectNow)
+	}
 }
 
 // neighboursChanged asks for a round when the last whole one was some time ago:
 // who is here now may hold what nobody had before.
 func (a *account) neighboursChanged() {
 	a.mu.Lock()
-	recent := time.Since(a.collected) < collectFresh
+	recent, lacking := time.Since(a.collected) < collectFresh, a.lacking != nil
 	a.mu.Unlock()
-	if !recent {
+	if !recent && !lacking {
 		wakeUp(a.collectNow)
 	}
 }
@@ -231,7 +304,11 @@ func (a *account) toWatch(ctx context.Context) (chosen map[peer.ID][]store.Fetch
 func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey, inbox identity.Inbox, ids []sealed.ID) {
 	ids = slices.DeleteFunc(ids, a.known)
 	i := slices.IndexFunc(keys, func(k store.FetchKey) bool { return k.Inbox == inbox })
-	if len(ids) == 0 || i < 0 {
+	if len(ids) == 0 || i < 0 || a.lacks() {
+		return
+	}
+	if a.incoming.crowded() { // a round notes it
+		wakeUp(a.collectNow)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, collectTime)

@@ -1,16 +1,23 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/store"
 )
 
@@ -69,4 +76,100 @@ func TestWatches(t *testing.T) {
 			t.Errorf("begun %v times", begun)
 		}
 	})
+}
+
+// TestNoRoomForWhatWaits collects from holders who have mail while the account
+// is full, or gets full.
+func TestNoRoomForWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, err := openIncoming(t.TempDir(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.close()
+		var log bytes.Buffer
+		a := &account{
+			incoming: in, log: slog.New(slog.NewTextHandler(&log, nil)), collectNow: make(chan struct{}, 1),
+			keys: make(map[identity.Inbox]inbox), keysOf: identity.EpochAt(time.Now()),
+		}
+		fill := func(bytes int64) {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			in.bytes = bytes
+		}
+		var mu sync.Mutex
+		rounds, asked, fetched, gets, first := 0, 0, 0, false, byte(1) // gets: full after the listing
+		collect := func(ctx context.Context, _ []store.FetchKey, have func(sealed.ID) bool, accept func(context.Context, *sealed.Message, peer.ID) error) (store.CollectReport, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			rounds++
+			for i := range byte(3) {
+				m := someMessage(first + i)
+				if asked++; !have(m.Outer.ID()) {
+					if fetched++; gets {
+						fill(MaxIncoming)
+					}
+					_ = accept(ctx, m, "")
+				}
+				if ctx.Err() != nil {
+					break
+				}
+			}
+			return store.CollectReport{Holders: 20}, ctx.Err()
+		}
+		fill(MaxIncoming - sealed.MaxBody + 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.rounds(ctx, collect)
+		}()
+		defer func() {
+			cancel()
+			<-done
+		}()
+		after := func(d time.Duration) (r, asks, f int) {
+			<-time.After(d)
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			r, asks, f = rounds, asked, fetched
+			rounds, asked, fetched = 0, 0, 0
+			return r, asks, f
+		}
+
+		for range 60 {
+			a.neighboursChanged()
+			<-time.After(time.Minute)
+		}
+		if r, asks, f := after(time.Hour); r < 6 || r > 10 || asks != r || f != 0 {
+			t.Errorf("full: %d rounds, %d messages looked at, %d fetched", r, asks, f)
+		}
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings: %s", n, &log)
+		}
+		a.roomAgain()
+		if len(a.collectNow) != 0 {
+			t.Error("a round is asked for without room")
+		}
+		fill(0)
+		a.roomAgain()
+		if r, _, f := after(10 * time.Second); r == 0 || f != 3 || in.waiting() != 3 {
+			t.Errorf("room again: %d rounds, %d fetched, %d wait", r, f, in.waiting())
+		}
+
+		mu.Lock()
+		gets, first = true, 10
+		mu.Unlock()
+		wakeUp(a.collectNow)
+		if r, asks, f := after(50 * time.Second); r != 1 || asks != 1 || f != 1 {
+			t.Errorf("gets full: %d rounds, %d messages looked at, %d fetched", r, asks, f)
+		}
+		if n := strings.Count(log.String(), "level=WARN"); n != 2 {
+			t.Errorf("%d warnings: %s", n, &log)
+		}
+	})
+	if !noRoom(fmt.Errorf("append: %w", syscall.ENOSPC)) {
+		t.Error("a full disk is not seen as one")
+	}
 }

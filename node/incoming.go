@@ -164,6 +164,9 @@ func (in *incoming) full(size uint64) bool {
 	return in.bytes+int64(size) > MaxIncoming
 }
 
+// crowded says whether there may be no room for what a holder names.
+func (in *incoming) crowded() bool { return in.full(sealed.MaxBody) }
+
 // take gives the next message to be opened.
 func (in *incoming) take() (sealed.ID, arrival, bool) {
 	in.mu.Lock()

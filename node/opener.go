@@ -82,6 +82,7 @@ func (a *account) openEach(ctx context.Context, open func(context.Context, seale
 				}
 				a.incoming.putBack(id)
 			}
+			a.roomAgain()
 		})
 	}
 }

@@ -154,10 +154,12 @@ func (b *outbox) Update(ctx context.Context, id [16]byte, f func(*mailbox.Outgoi
 // asks for a round of collection when there was none since.
 func (b *outbox) Drained(since time.Time) bool {
 	b.mu.Lock()
-	round := b.collected
+	round, lacking := b.collected, b.lacking != nil
 	b.mu.Unlock()
 	if !round.After(since) {
-		wakeUp(b.collectNow)
+		if !lacking {
+			wakeUp(b.collectNow)
+		}
 		return false
 	}
 	return b.incoming.waiting() == 0
