@@ -56,7 +56,9 @@ type account struct {
 	keys      map[identity.Inbox]inbox
 	keysOf    identity.Epoch // the week of keys
 	collected time.Time      // start of the last whole round of collection
+	lacking   error          // why the last round had no room for what waits; nil when it had
 	tombs     map[identity.Inbox][]identity.TombstoneItem
+	withheld  map[sealed.ID]bool // not to be deleted yet; whether it is to be
 }
 
 // open is what an unlocked account has.
@@ -85,6 +87,7 @@ func openAccount(h home, root identity.Root, n *network, work int, log *slog.Log
 		collectNow: make(chan struct{}, 1), publishNow: make(chan struct{}, 1),
 		unlocked: make(chan struct{}),
 		tombs:    make(map[identity.Inbox][]identity.TombstoneItem),
+		withheld: make(map[sealed.ID]bool),
 	}
 	if a.incoming, err = openIncoming(dir+"/incoming", a.log); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
@@ -38,7 +39,18 @@ func (a *account) collect(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { a.watch(ctx) })
-	pause := time.Duration(0)
+	a.rounds(ctx, a.network.drop.Collect)
+}
+
+// collector is store.Client.Collect.
+type collector func(
+	ctx context.Context, keys []store.FetchKey,
+	have func(sealed.ID) bool, accept func(context.Context, *sealed.Message, peer.ID) error,
+) (store.CollectReport, error)
+
+// rounds makes one round of collection after the other.
+func (a *account) rounds(ctx context.Context, collect collector) {
+	pause, shortages := time.Duration(0), 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,12 +64,16 @@ func (a *account) collect(ctx context.Context) {
 			}
 		}
 		started := time.Now()
-		whole := a.round(ctx)
+		whole, lacking := a.round(ctx, collect)
 		pause = CollectEvery - CollectEvery/10 + rand.N(CollectEvery/5)
 		if whole {
 			a.mu.Lock()
 			a.collected = started
 			a.mu.Unlock()
+			shortages = 0
+		} else if lacking {
+			pause = min(pause, time.Minute<<min(shortages, 5))
+			shortages++
 		} else if ctx.Err() == nil {
 			pause = time.Minute // nobody was there to be asked
 		}
@@ -69,10 +85,12 @@ func (a *account) collect(ctx context.Context) {
 	}
 }
 
-// round collects everything once. It reports whether enough holders answered.
-// An unlocked account looks a last time into the inboxes whose keys no message
-// can need any more, and then destroys those keys.
-func (a *account) round(ctx context.Context) bool {
+// round collects everything once. It reports whether enough holders answered,
+// and whether there is no room for what they have. Then the round ends at once,
+// for whatever else came would be thrown away. An unlocked account looks a last
+// time into the inboxes whose keys no message can need any more, and then
+// destroys those keys.
+func (a *account) round(ctx context.Context, collect collector) (whole, lacking bool) {
 	ctx, cancel := context.WithTimeout(ctx, collectTime)
 	defer cancel()
 	now := time.Now()
@@ -90,22 +108,77 @@ func (a *account) round(ctx context.Context) bool {
 		k.key.Keepers = keepers
 		keys = append(keys, k.key)
 	}
-	report, err := a.network.drop.Collect(ctx, keys, a.known, a.take)
+	var mu sync.Mutex
+	var lack error
+	short := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if lack == nil {
+			lack = err
+		}
+		cancel()
+	}
+	known := func(id sealed.ID) bool {
+		if a.known(id) {
+			return true
+		}
+		if a.incoming.crowded() {
+			short(errFull)
+			return true
+		}
+		return false
+	}
+	report, err := collect(ctx, keys, known, func(ctx context.Context, m *sealed.Message, from peer.ID) error {
+		err := a.take(ctx, m, from)
+		if noRoom(err) {
+			short(err)
+		}
+		return err
+	})
+	a.mu.Lock()
+	before := a.lacking
+	a.lacking = lack
+	a.mu.Unlock()
+	if lack != nil && before == nil {
+		a.log.Warn("there is no room for the mail that waits with holders", "err", lack)
+	}
 	if err != nil { // one slow holder does not spoil what the others answered
 		a.log.Debug("collecting came to no end", "err", err)
 	}
 	if report.Fetched > 0 {
 		a.log.Info("mail collected", "messages", report.Fetched, "holders", report.Answered)
 	}
+	if lack != nil {
+		return false, true
+	}
 	if o != nil {
 		a.destroyKeys(o, now, report)
 	}
 	for _, r := range report.Inboxes {
 		if _, ok := live[r.Inbox]; ok && !r.Complete() {
-			return false
+			return false, false
 		}
 	}
-	return report.Holders > 1 // asking oneself alone is not asking
+	return report.Holders > 1, false // asking oneself alone is not asking
+}
+
+func noRoom(err error) bool { return errors.Is(err, errFull) || journal.IsFull(err) }
+
+// lacks says whether the last round had no room.
+func (a *account) lacks() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lacking != nil
+}
+
+// roomAgain asks for a round when opened mail has made the room that was lacking.
+func (a *account) roomAgain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if errors.Is(a.lacking, errFull) && !a.incoming.crowded() {
+		a.lacking = nil
+		wakeUp(a.collectNow)
+	}
 }
 
 // expired lists the inboxes whose keys may be destroyed after a look into them.
@@ -149,9 +222,9 @@ func (a *account) destroyKeys(o *open, began time.Time, report store.CollectRepo
 // who is here now may hold what nobody had before.
 func (a *account) neighboursChanged() {
 	a.mu.Lock()
-	recent := time.Since(a.collected) < collectFresh
+	recent, lacking := time.Since(a.collected) < collectFresh, a.lacking != nil
 	a.mu.Unlock()
-	if !recent {
+	if !recent && !lacking {
 		wakeUp(a.collectNow)
 	}
 }
@@ -173,60 +246,80 @@ func (a *account) known(id sealed.ID) bool {
 
 // watch keeps streams open on which holders name new mail.
 func (a *account) watch(ctx context.Context) {
-	var group sync.WaitGroup
-	defer group.Wait()
-	var mu sync.Mutex
-	type watching struct {
-		keys []store.FetchKey
-		end  context.CancelFunc
-	}
-	watched := make(map[peer.ID]watching)
-	changed, ended := a.network.changed(ctx), make(chan struct{}, 1)
+	w := &watches{of: make(map[peer.ID]watching), ended: make(chan struct{}, 1), lasting: a.hasKeeper}
+	defer w.group.Wait()
+	changed := a.network.changed(ctx)
 	for {
-		for p, keys := range a.toWatch(ctx) {
-			mu.Lock()
-			old, busy := watched[p]
-			if busy && !covers(old.keys, keys) { // a new week: begin again when this one has ended
-				old.end()
-			}
-			if busy {
-				mu.Unlock()
-				continue
-			}
-			ctx, end := context.WithCancel(ctx)
-			watched[p] = watching{keys, end}
-			mu.Unlock()
-			group.Go(func() {
-				defer end()
-				defer func() {
-					mu.Lock()
-					delete(watched, p)
-					mu.Unlock()
-					if !a.hasKeeper(p) { // there is no other to take its place, and it may be off for long
-						wakeUp(ended)
-					}
-				}()
-				err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
-					a.fetch(ctx, p, keys, inbox, ids)
-				})
-				if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-					a.log.Debug("a watch ended", "holder", p, "err", err)
-				}
+		chosen, whole := a.toWatch(ctx)
+		w.choose(ctx, chosen, whole, func(ctx context.Context, p peer.ID, keys []store.FetchKey) {
+			err := a.network.drop.Watch(host.Standing(ctx), p, keys, func(inbox identity.Inbox, ids []sealed.ID) {
+				a.fetch(ctx, p, keys, inbox, ids)
 			})
-		}
+			if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+				a.log.Debug("a watch ended", "holder", p, "err", err)
+			}
+		})
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(rechoose):
 			continue
 		case <-changed:
-		case <-ended:
+		case <-w.ended:
 		}
 		select { // changes come in swarms
 		case <-ctx.Done():
 			return
 		case <-time.After(rewatch):
 		}
+	}
+}
+
+// watches is the holders that are watched.
+type watches struct {
+	group sync.WaitGroup
+	ended chan struct{} // one of them, whose place another may take
+
+	lasting func(peer.ID) bool // no other takes its place, and it may be off for long
+
+	mu sync.Mutex
+	of map[peer.ID]watching
+}
+
+type watching struct {
+	keys []store.FetchKey
+	end  context.CancelFunc
+}
+
+// choose begins to watch holders, by run, and ends what is watched in vain: a
+// holder with other inboxes than those wanted now, which begins again when it
+// has ended, and, when the choice is whole, one that is not among the chosen.
+func (w *watches) choose(ctx context.Context, chosen map[peer.ID][]store.FetchKey, whole bool, run func(context.Context, peer.ID, []store.FetchKey)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, old := range w.of {
+		if keys, ok := chosen[p]; ok && !covers(old.keys, keys) || !ok && whole {
+			old.end()
+		}
+	}
+	for p, keys := range chosen {
+		if _, busy := w.of[p]; busy {
+			continue
+		}
+		ctx, end := context.WithCancel(ctx)
+		w.of[p] = watching{keys, end}
+		w.group.Go(func() {
+			defer func() {
+				end()
+				w.mu.Lock()
+				delete(w.of, p)
+				w.mu.Unlock()
+				if !w.lasting(p) {
+					wakeUp(w.ended)
+				}
+			}()
+			run(ctx, p, keys)
+		})
 	}
 }
 
@@ -241,18 +334,19 @@ func covers(have, want []store.FetchKey) bool {
 }
 
 // toWatch chooses holders for the inboxes of this week and the next, and the
-// fallback: some of the nearest, and the keepers.
-func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
+// fallback: some of the nearest, and the keepers. It is whole when the nearest
+// could be looked up for all of these.
+func (a *account) toWatch(ctx context.Context) (chosen map[peer.ID][]store.FetchKey, whole bool) {
 	now := identity.EpochAt(time.Now())
 	keepers := a.network.met(a.vault.Keepers())
-	chosen := make(map[peer.ID][]store.FetchKey)
+	chosen, whole = make(map[peer.ID][]store.FetchKey), true
 	for _, k := range a.inboxes(time.Now()) {
 		if !k.fallback && (k.epoch+1 < now || k.epoch > now+1) {
 			continue
 		}
 		near, err := a.network.near.Nearest(ctx, store.DropKey(k.key.Inbox), store.Copies)
-		if err != nil {
-			near = nil
+		if err != nil || len(near) == 0 {
+			near, whole = nil, false
 		}
 		near = slices.Clip(near[:min(len(near), watchers)])
 		for _, p := range keepers {
@@ -264,14 +358,18 @@ func (a *account) toWatch(ctx context.Context) map[peer.ID][]store.FetchKey {
 			chosen[p] = append(chosen[p], k.key)
 		}
 	}
-	return chosen
+	return chosen, whole
 }
 
 // fetch gets what one holder has just named; the rounds find whatever this misses.
 func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchKey, inbox identity.Inbox, ids []sealed.ID) {
 	ids = slices.DeleteFunc(ids, a.known)
 	i := slices.IndexFunc(keys, func(k store.FetchKey) bool { return k.Inbox == inbox })
-	if len(ids) == 0 || i < 0 {
+	if len(ids) == 0 || i < 0 || a.lacks() {
+		return
+	}
+	if a.incoming.crowded() { // a round notes it
+		wakeUp(a.collectNow)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, collectTime)
@@ -286,14 +384,38 @@ func (a *account) fetch(ctx context.Context, holder peer.ID, keys []store.FetchK
 func (a *account) entomb(outer sealed.Outer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	id := [32]byte(outer.ID())
+	id := outer.ID()
+	if _, yes := a.withheld[id]; yes {
+		a.withheld[id] = true
+		return
+	}
 	items := a.tombs[outer.Inbox]
 	for _, it := range items {
-		if it.ID == id {
+		if it.ID == [32]byte(id) {
 			return
 		}
 	}
 	a.tombs[outer.Inbox] = append(items, identity.TombstoneItem{ID: id, Expiry: outer.Expiry})
+}
+
+// withhold puts the deletion of a message off until release.
+func (a *account) withhold(outer sealed.Outer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if id := outer.ID(); !a.withheld[id] {
+		a.withheld[id] = false
+	}
+}
+
+// release lets a message be deleted, and plans it when it was put off.
+func (a *account) release(outer sealed.Outer) {
+	a.mu.Lock()
+	planned := a.withheld[outer.ID()]
+	delete(a.withheld, outer.ID())
+	a.mu.Unlock()
+	if planned {
+		a.entomb(outer)
+	}
 }
 
 // bury signs tombstones and hands them to the holders. Only an unlocked

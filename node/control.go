@@ -305,16 +305,30 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
-	acc, err := n.openAccount(keys.Root())
-	if err != nil {
+	if err := n.admit(ctx, keys.Root(), cmp.Or(made.Password, opt.Password)); err != nil {
 		return control.CreatedAccount{}, err
 	}
-	// by the password, as every login after it: the vault knows one keyring only
-	if _, _, err := acc.unlock(ctx, cmp.Or(made.Password, opt.Password)); err != nil {
-		return control.CreatedAccount{}, errors.Join(err, acc.close())
-	}
-	n.board(acc)
 	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: !asked}, nil
+}
+
+// admit opens an account that was just made. If it fails the account is removed
+// again: nobody has been told its words and its password.
+func (n *Node) admit(ctx context.Context, root identity.Root, password string) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.home.remove(root))
+		}
+	}()
+	a, err := n.openAccount(root)
+	if err != nil {
+		return err
+	}
+	// by the password, as every login after it: the vault knows one keyring only
+	if _, _, err := a.unlock(ctx, password); err != nil {
+		return errors.Join(err, a.close())
+	}
+	n.board(a)
+	return nil
 }
 
 // rosterTime is how long a restore waits for neighbours who may know the roster

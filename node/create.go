@@ -111,7 +111,7 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 	if err != nil {
 		return NewAccount{}, nil, err
 	}
-	draft := h.path("accounts", "."+root.Label())
+	draft := h.draft(root)
 	if err := os.RemoveAll(draft); err != nil { // of a try that was cut off
 		return NewAccount{}, nil, err
 	}

@@ -38,6 +38,20 @@ func (h home) tls() string     { return h.path("tls") }
 
 func (h home) account(root identity.Root) string { return h.path("accounts", root.Label()) }
 
+// draft is where an account is made, and where it is taken apart.
+func (h home) draft(root identity.Root) string { return h.path("accounts", "."+root.Label()) }
+
+// remove takes an account away for good.
+func (h home) remove(root identity.Root) error {
+	if err := os.Rename(h.account(root), h.draft(root)); err != nil {
+		return fmt.Errorf("remove an account: %w", err)
+	}
+	if err := errors.Join(syncDir(h.path("accounts")), os.RemoveAll(h.draft(root))); err != nil {
+		return fmt.Errorf("remove an account: %w", err)
+	}
+	return nil
+}
+
 // make creates the directory of the node, closed to other users.
 func (h home) make() error {
 	err := os.MkdirAll(h.path("accounts"), 0o700)

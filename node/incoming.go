@@ -38,6 +38,8 @@ type incoming struct {
 	order   []sealed.ID                // to be opened
 	later   []sealed.ID                // could not be filed, to be tried again
 	seen    map[sealed.ID]sealed.Outer // opened: to be deleted wherever it is met
+	ring    []sealed.ID                // of seen, to forget the oldest
+	oldest  int                        // in ring, once that is full
 	bytes   int64                      // of pending, and of what is being written
 	shares  map[peer.ID]int64          // of these, by who delivered them
 	took    int64                      // messages ever taken
@@ -241,6 +243,9 @@ func (in *incoming) fits(size int64, from peer.ID) error {
 	return nil
 }
 
+// crowded says whether there may be no room for what a holder names.
+func (in *incoming) crowded() bool { return in.admit(sealed.MaxBody, "") != nil }
+
 // take gives the next message to be opened.
 func (in *incoming) take() (sealed.ID, arrival, bool) {
 	in.mu.Lock()
@@ -292,18 +297,17 @@ func (in *incoming) done(id sealed.ID) {
 
 // remember notes a message that is not to be fetched again. The mutex is held.
 func (in *incoming) remember(id sealed.ID, outer sealed.Outer) {
-	if len(in.seen) >= maxSeen {
-		today := identity.DayAt(time.Now())
-		for old, o := range in.seen {
-			if o.Expiry < today || len(in.seen) >= maxSeen {
-				delete(in.seen, old)
-			}
-			if len(in.seen) < maxSeen*9/10 {
-				break
-			}
-		}
-	}
+	_, twice := in.seen[id]
 	in.seen[id] = outer
+	switch {
+	case twice:
+	case len(in.ring) < maxSeen:
+		in.ring = append(in.ring, id)
+	default:
+		delete(in.seen, in.ring[in.oldest])
+		in.ring[in.oldest] = id
+		in.oldest = (in.oldest + 1) % maxSeen
+	}
 }
 
 // forget drops a message as if it had never come, so that it can come again.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,5 +216,28 @@ func TestIncomingKeepsNoNames(t *testing.T) {
 	})
 	if err != nil || files == 0 {
 		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+// TestTheOldestIsForgotten opens more than is remembered.
+func TestTheOldestIsForgotten(t *testing.T) {
+	const more = maxSeen / 2
+	in := &incoming{seen: make(map[sealed.ID]sealed.Outer)}
+	id := func(i int) (id sealed.ID) {
+		binary.BigEndian.PutUint32(id[:], uint32(i))
+		return id
+	}
+	outer := someMessage(1).Outer
+	for i := range maxSeen + more {
+		in.remember(id(i), outer)
+		in.remember(id(i), outer) // what comes again takes no more room
+	}
+	if len(in.seen) != maxSeen || len(in.ring) != maxSeen {
+		t.Errorf("%d are remembered", len(in.seen))
+	}
+	for i := range maxSeen + more {
+		if _, ok := in.opened(id(i)); ok != (i >= more) {
+			t.Fatalf("message %d of %d is remembered: %v", i, maxSeen+more, ok)
+		}
 	}
 }

@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
@@ -20,6 +23,10 @@ import (
 // processor, and more at once would only keep others waiting who ask for little.
 func openers() int { return max(2, runtime.GOMAXPROCS(0)) }
 
+// opening is how many bytes of sealed mail are in work at once, but for a message
+// that is larger by itself. Opening takes about three times as much memory.
+const opening = 64 << 20
+
 // maxHeading is how many bytes the fields that are put before a message may take.
 const maxHeading = 16 << 10
 
@@ -28,9 +35,15 @@ const retryOpen = 30 * time.Second
 
 // openAll opens what comes in, until ctx ends.
 func (a *account) openAll(ctx context.Context, o *open) {
+	a.openEach(ctx, func(ctx context.Context, id sealed.ID, arr arrival) error { return a.openOne(ctx, o, id, arr) })
+}
+
+// openEach has everything that comes in opened by open.
+func (a *account) openEach(ctx context.Context, open func(context.Context, sealed.ID, arrival) error) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	slots := make(chan struct{}, openers())
+	room := semaphore.NewWeighted(opening)
 	retry := time.NewTicker(retryOpen)
 	defer retry.Stop()
 	for {
@@ -50,20 +63,26 @@ func (a *account) openAll(ctx context.Context, o *open) {
 			return
 		case slots <- struct{}{}:
 		}
+		size := int64(min(arr.outer.Size, opening))
+		if room.Acquire(ctx, size) != nil {
+			return
+		}
 		group.Go(func() {
 			defer func() { <-slots }()
+			defer room.Release(size)
 			defer func() {
 				if p := recover(); p != nil { // keep the message: a later version may do better
 					a.log.Error("opening a message panicked", "panic", p)
 					a.incoming.putBack(id)
 				}
 			}()
-			if err := a.openOne(ctx, o, id, arr); err != nil {
+			if err := open(ctx, id, arr); err != nil {
 				if ctx.Err() == nil {
 					a.log.Warn("a message could not be filed, it will be tried again", "err", err)
 				}
 				a.incoming.putBack(id)
 			}
+			a.roomAgain()
 		})
 	}
 }
@@ -75,6 +94,9 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 		return err
 	}
 	_, body, err := a.incoming.log.Read(arr.ref)
+	if err != nil && !errors.Is(err, journal.ErrDamaged) && !errors.Is(err, journal.ErrNotFound) {
+		return fmt.Errorf("read a waiting message: %w", err) // it is on the disk, and that was promised
+	}
 	if err != nil {
 		a.log.Error("a waiting message is damaged, it will be fetched again", "err", err)
 		a.incoming.forget(id)
@@ -101,7 +123,7 @@ func (a *account) openOne(ctx context.Context, o *open, id sealed.ID, arr arriva
 	case in.Kind == sealed.KindReceipt && !late:
 		err = a.openReceipt(ctx, o, in)
 	case in.Kind == sealed.KindMail:
-		err = a.openMail(ctx, o, in, late)
+		err = a.openMail(ctx, o, in, arr.outer, late)
 	}
 	if err != nil {
 		return err
@@ -161,16 +183,17 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late bool) error {
+func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, outer sealed.Outer, late bool) error {
 	settled, before, err := o.box.Settled(ctx, in.From, in.MessageID)
 	if err != nil {
 		return err
 	}
 	if before { // its receipt may have been lost
-		o.receipts.again(in, settled)
+		o.receipts.again(in, outer, settled)
 		return nil
 	}
 	text, err := a.check(ctx, o, in)
+	in.Body = nil           // the largest thing in memory, and text is another
 	if late && err == nil { // by our clock: a sender whose clock is behind must not take it for delivered
 		err = refusal("it came after it had expired")
 	}
@@ -179,7 +202,7 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late 
 		if err := o.box.Refuse(ctx, in.From, in.MessageID, string(no), in.Expiry); err != nil {
 			return err
 		}
-		o.receipts.add(in, sealed.StatusRefused, string(no))
+		o.receipts.refused(in, outer, string(no))
 		return nil
 	}
 	if err != nil {
@@ -192,7 +215,7 @@ func (a *account) openMail(ctx context.Context, o *open, in *sealed.Inner, late 
 	if err != nil {
 		return fmt.Errorf("file a message: %w", err)
 	}
-	o.receipts.add(in, sealed.StatusDelivered, "")
+	o.receipts.delivered(in)
 	return nil
 }
 
@@ -221,12 +244,14 @@ func (a *account) check(ctx context.Context, o *open, in *sealed.Inner) ([]byte,
 	}
 	sender := identity.Address{Local: strings.ToLower(from[0].Mailbox), Root: in.From}
 	recipient := identity.Address{Local: in.Recipient, Root: a.address.Root}
-	text = mime.Remove(text, "Return-Path", "Delivered-To", "Authentication-Results", "Bcc", "X-Peerpost-*")
-	return mime.Prepend(text,
-		mime.Field{Name: "Return-Path", Value: "<" + sender.String() + ">"},
-		mime.Field{Name: "Delivered-To", Value: recipient.String()},
-		mime.Field{Name: "Authentication-Results", Value: a.address.Domain() + "; peerpost=pass header.from=" + sender.Domain()},
-	), nil
+	return mime.Rewrite(text, func(header []byte) []byte {
+		header = mime.Remove(header, "Return-Path", "Delivered-To", "Authentication-Results", "Bcc", "X-Peerpost-*")
+		return mime.Prepend(header,
+			mime.Field{Name: "Return-Path", Value: "<" + sender.String() + ">"},
+			mime.Field{Name: "Delivered-To", Value: recipient.String()},
+			mime.Field{Name: "Authentication-Results", Value: a.address.Domain() + "; peerpost=pass header.from=" + sender.Domain()},
+		)
+	}), nil
 }
 
 // trust holds the sender of a message against what is known of that person,

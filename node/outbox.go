@@ -16,6 +16,7 @@ import (
 	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/mailbox/dsn"
+	"github.com/peerpost/peerpost/node/courier"
 )
 
 // outbox is what an unlocked account gives its courier.
@@ -142,29 +143,37 @@ func (b *outbox) Text(ctx context.Context, id [16]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mime.Remove(msg, "Bcc"), nil
+	return mime.Rewrite(msg, func(header []byte) []byte { return mime.Remove(header, "Bcc") }), nil
 }
 
 func (b *outbox) Update(ctx context.Context, id [16]byte, f func(*mailbox.Outgoing)) error {
 	return b.open.box.UpdateOutgoing(ctx, id, f)
 }
 
-// Drained says whether everything that waited at the time has been opened.
+// Drained says whether everything that waited at the time has been opened, and
+// asks for a round of collection when there was none since.
 func (b *outbox) Drained(since time.Time) bool {
 	b.mu.Lock()
-	round := b.collected
+	round, lacking := b.collected, b.lacking != nil
 	b.mu.Unlock()
-	return round.After(since) && b.incoming.waiting() == 0
+	if !round.After(since) {
+		if !lacking {
+			wakeUp(b.collectNow)
+		}
+		return false
+	}
+	return b.incoming.waiting() == 0
 }
 
 // Report files a DSN, if the sender wants one. The same report about the same
 // row is filed once, whatever happens in between.
-func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reason string) error {
+func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, why courier.Reason) error {
 	row, err := b.open.box.Outgoing(ctx, id)
 	if err != nil {
 		return err
 	}
-	if kind == mail.NotifyDelay && (row.DelayTold || row.State.Settled()) || kind == mail.NotifyFailure && row.FailureTold {
+	arrived := row.State == mailbox.Delivered || row.State == mailbox.Displayed
+	if kind == mail.NotifyDelay && (row.DelayTold || row.State.Settled()) || kind == mail.NotifyFailure && (row.FailureTold || arrived) {
 		return nil
 	}
 	sub, err := b.open.box.SubmissionOf(ctx, row.Submission)
@@ -172,7 +181,7 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 		return err
 	}
 	if sub.From != "" && row.Notify.Wants(kind) { // a report is never answered with a report (RFC 3464, 2)
-		if err := b.report(ctx, sub, row, kind, reason); err != nil {
+		if err := b.report(ctx, sub, row, kind, why); err != nil {
 			return fmt.Errorf("file a delivery status notification: %w", err)
 		}
 	}
@@ -185,14 +194,14 @@ func (b *outbox) Report(ctx context.Context, id [16]byte, kind mail.Notify, reas
 	})
 }
 
-func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Outgoing, kind mail.Notify, reason string) error {
+func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Outgoing, kind mail.Notify, why courier.Reason) error {
 	original, err := b.open.box.OutgoingMessage(ctx, row.MessageID)
 	if err != nil && !errors.Is(err, mail.ErrNoMessage) {
 		return err
 	}
 	now := time.Now()
 	r := dsn.Recipient{
-		Address: row.To.String(), Original: row.Original, Diagnostic: reason, LastAttempt: now,
+		Address: row.To.String(), Original: row.Original, Diagnostic: why.Text, LastAttempt: now,
 	}
 	report := dsn.Report{
 		From: "Mail Delivery <postmaster@" + b.address.Domain() + ">", To: sub.From, ReportingMTA: b.address.Domain(),
@@ -200,10 +209,12 @@ func (b *outbox) report(ctx context.Context, sub mail.Submission, row mailbox.Ou
 	}
 	switch kind {
 	case mail.NotifyFailure:
-		report.Kind, r.Action, r.Status = dsn.Failure, dsn.Failed, "5.4.7"
-		r.Remedy = "Ask the recipient another way whether the message arrived, and send it again if it did not."
-		if now.Before(row.Expires) {
-			r.Status, r.Remedy = "5.7.1", "Send the message again after removing the cause."
+		report.Kind, r.Action, r.Status = dsn.Failure, dsn.Failed, why.Status
+		switch why.Status {
+		case courier.StatusExpired:
+			r.Remedy = "Ask the recipient another way whether the message arrived, and send it again if it did not."
+		case courier.StatusRefused:
+			r.Remedy = "Send the message again after removing the cause."
 		}
 	case mail.NotifyDelay:
 		report.Kind, r.Action, r.Status = dsn.Delay, dsn.Delayed, "4.4.1"

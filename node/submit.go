@@ -145,7 +145,7 @@ func (s *submitter) submit(ctx context.Context, sub mail.Submission, body []byte
 		}
 		row := mailbox.Outgoing{
 			To: to, Original: r.Original, Notify: r.Notify, Accepted: now, Expires: now.Add(courier.Lifetime),
-			State: mailbox.Accepted,
+			State: mailbox.Accepted, Size: int64(len(text)),
 		}
 		rand.Read(row.MessageID[:])
 		rows = append(rows, row)
@@ -186,8 +186,10 @@ func (s *submitter) complete(body []byte) ([]byte, error) {
 			}
 		}
 	}
-	text = mime.Remove(text, "Return-Path", "Authentication-Results", "X-Peerpost-*")
-	text = mime.Complete(text, time.Now(), s.account.address.Domain())
+	text = mime.Rewrite(text, func(header []byte) []byte {
+		header = mime.Remove(header, "Return-Path", "Authentication-Results", "X-Peerpost-*")
+		return mime.Complete(header, time.Now(), s.account.address.Domain())
+	})
 	if int64(len(text)) > s.MaxMessage() { // with the fields and line ends that it lacked
 		return nil, tooLarge
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/store"
 )
@@ -36,6 +37,10 @@ const (
 	slowest    = 256 << 10 // bytes a second below which a transfer is given up
 )
 
+// sealing is how many times the size of a message its sealing takes in memory:
+// the text and what comes of it, which is padded and has a heading.
+const sealing = 2
+
 // transferTime is the deadline for moving a body of the size.
 func transferTime(base time.Duration, size uint64) time.Duration {
 	return base + time.Duration(size/slowest)*time.Second
@@ -44,18 +49,20 @@ func transferTime(base time.Duration, size uint64) time.Duration {
 // take reserves memory for the message of an attempt. Only what is being tried
 // holds any of it, so whoever waits for some gets it in the end.
 func (c *Courier) take(ctx context.Context, t *transit, size uint64) error {
-	n := int64(min(size, memory))
-	if err := c.budget.Acquire(ctx, n); err != nil {
+	l := c.lane(t)
+	n := min(int64(size), l.memory)
+	if err := l.budget.Acquire(ctx, n); err != nil {
 		return err
 	}
 	t.held = n
 	return nil
 }
 
-// free gives it back.
-func (c *Courier) free(t *transit) {
-	c.budget.Release(t.held)
-	t.held = 0
+// free gives all of it back but for the size.
+func (c *Courier) free(t *transit, size uint64) {
+	n := min(int64(size), t.held)
+	c.lane(t).budget.Release(t.held - n)
+	t.held = n
 }
 
 // rest puts a message on the disk that would stay in memory between two
@@ -93,19 +100,27 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	if expired {
 		return time.Hour, nil // nobody takes it any more; sweep ends it
 	}
-	defer func() { c.free(t) }()
+	defer func() { c.free(t, 0) }()
 	m, err := c.prepare(ctx, a, t)
 	if large := (tooLarge{}); a != nil && errors.As(err, &large) { // that does not pass
-		return tellAgain, c.fail(ctx, a, t, err.Error())
+		return tellAgain, c.fail(ctx, a, t, Reason{StatusTooLarge, err.Error()})
 	}
 	if err != nil {
 		return c.failed(ctx, a, t, err)
 	}
 
+	if t.kind == sealed.KindReceipt && t.lasting {
+		if err := c.keep(ctx, t); err != nil && ctx.Err() == nil {
+			c.log.Warn("a refusal could not be kept", "err", err)
+		}
+		c.assure(t)
+	}
 	c.mu.Lock()
-	hosts, awaiting := t.hosts, t.awaiting
+	hosts, awaiting, to := t.hosts, t.awaiting, t.to.Root
 	t.awaiting = false
 	c.mu.Unlock()
+	offered, stop := context.WithCancel(ctx)
+	defer stop()
 	if !awaiting {
 		direct := make(chan error, 1)
 		go func() {
@@ -116,8 +131,10 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 				}
 				direct <- err
 			}()
-			err = c.direct(ctx, m, hosts)
-			c.doubt(t.to.Root, err != nil)
+			err = c.direct(offered, m, hosts)
+			if offered.Err() == nil {
+				c.doubt(to, err != nil)
+			}
 		}()
 		timer := time.NewTimer(DropAfter)
 		defer timer.Stop()
@@ -143,6 +160,7 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 	if err := c.put(ctx, t, &stamped); err != nil {
 		return c.failed(ctx, a, t, err)
 	}
+	stop() // the holders have it: a host that takes so long gets it from them
 	c.mu.Lock()
 	t.attempts++
 	t.lastError = ""
@@ -204,26 +222,31 @@ func (c *Courier) prepare(ctx context.Context, a Account, t *transit) (*sealed.M
 			c.mu.Unlock()
 		}
 	}
-	if !known {
-		if !have {
-			return nil, errLocked
+	current := have
+	if record != nil {
+		c.mu.Lock()
+		t.hosts, t.keepers = record.Hosts, record.Keepers
+		current = have && t.generation >= record.Roster.Generation
+		c.mu.Unlock()
+	}
+	if current { // without a record too: what was sealed before can still go
+		m, e := c.sealedBytes(ctx, t)
+		if !errors.Is(e, journal.ErrDamaged) && !errors.Is(e, journal.ErrNotFound) {
+			return m, e
 		}
-		return c.sealedBytes(ctx, t)
+		c.log.Warn("a parcel is damaged, the message is sealed again", "err", e)
+		c.free(t, 0)
+		c.mu.Lock()
+		c.discard(t)
+		c.mu.Unlock()
 	}
-	if record == nil {
-		if have { // what was sealed before can still go
-			return c.sealedBytes(ctx, t)
-		}
-		return nil, err
+	switch {
+	case record != nil:
+		return c.seal(ctx, a, t, record)
+	case !known:
+		return nil, errLocked
 	}
-	c.mu.Lock()
-	t.hosts, t.keepers = record.Hosts, record.Keepers
-	current := have && t.generation >= record.Roster.Generation
-	c.mu.Unlock()
-	if current {
-		return c.sealedBytes(ctx, t)
-	}
-	return c.seal(ctx, a, t, record)
+	return nil, err // recipient gives one or the other
 }
 
 // doubt notes whether the hosts in a record could be reached. When they could
@@ -269,6 +292,9 @@ func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bo
 
 // seal seals t to the keys that the record gives for now.
 func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.Record) (*sealed.Message, error) {
+	if err := c.take(ctx, t, sealing*uint64(max(t.size, int64(len(t.receipt))))+4096); err != nil {
+		return nil, err
+	}
 	text := t.receipt
 	if t.kind == sealed.KindMail {
 		var err error
@@ -289,9 +315,6 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if withRecord {
 		in.SenderRecord = a.OwnRecord()
 	}
-	if err := c.take(ctx, t, uint64(len(text))+4096); err != nil {
-		return nil, err
-	}
 	select { // half of the machine is left to whoever waits for an answer
 	case c.sealing <- struct{}{}:
 	case <-ctx.Done():
@@ -302,6 +325,7 @@ func (c *Courier) seal(ctx context.Context, a Account, t *transit, r *identity.R
 	if err != nil {
 		return nil, err
 	}
+	c.free(t, m.Outer.Size)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.discard(t)
@@ -349,7 +373,7 @@ func (c *Courier) put(ctx context.Context, t *transit, m *sealed.Message) error 
 	} else { // the rest of the ten get it while other messages are tried
 		n := t.held
 		t.held = 0
-		context.AfterFunc(ctx, func() { c.budget.Release(n) })
+		context.AfterFunc(ctx, func() { c.lane(t).budget.Release(n) })
 	}
 	c.mu.Lock()
 	before := t.state
@@ -399,9 +423,20 @@ func (c *Courier) stamp(ctx context.Context, t *transit, m *sealed.Message) erro
 
 // entomb ends a transit whose tombstone was seen: the recipient has deleted
 // the message at the holders, which it does when it has filed or refused it.
+// Which of the two is said by what comes to this account, so nothing is settled
+// before all of that was opened.
 func (c *Courier) entomb(ctx context.Context, a Account, t *transit, since time.Time) (time.Duration, error) {
-	if wait := refuseTime - time.Since(since); wait > 0 {
-		return wait, nil
+	if t.kind == sealed.KindMail {
+		if a == nil {
+			return time.Hour, nil // or at the unlock
+		}
+		c.mu.Lock()
+		waited := time.Since(c.unlocked)
+		c.mu.Unlock()
+		waited = min(waited, time.Since(since))
+		if waited < refuseTime || waited < graveTime && !a.Drained(since) {
+			return refuseTime, nil
+		}
 	}
 	c.settle(t, mailbox.Delivered)
 	return tellAgain, c.tell(ctx, a, t)
@@ -432,7 +467,9 @@ func (c *Courier) record(ctx context.Context, a Account, t *transit) error {
 	}
 	c.mu.Unlock()
 	return a.Update(ctx, t.id, func(row *mailbox.Outgoing) {
-		row.State = max(row.State, now.state)
+		if !row.State.Settled() || now.state != mailbox.Failed {
+			row.State = max(row.State, now.state)
+		}
 		row.Replicas, row.Wanted, row.Attempts = now.replicas, now.wanted, now.begun
 		row.LastError, row.NextAttempt, row.SealedID, row.Generation = now.lastError, next, id, now.generation
 		if now.over() {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
@@ -27,7 +26,8 @@ const (
 	DelayAfter = 4 * time.Hour       // until the sender is told that the recipient has not got it yet
 	DropAfter  = 2 * time.Second     // for a receipt after direct delivery, until copies go to the holders
 	refuseTime = 30 * time.Second    // for a refusal to come after a tombstone was seen
-	GiveUp     = 7 * 24 * time.Hour  // after Grace, when the own drop cannot be drained to the end
+	graveTime  = 24 * time.Hour      // of an unlocked account, for the own drop to be drained after that
+	GiveUp     = 7 * 24 * time.Hour  // after Grace and the unlock, when the own drop cannot be drained to the end
 	nudgeAfter = 10 * time.Second    // an attempt is not made again sooner for a change in the network
 	joinEvery  = 10                  // sweeps between looks for rows that came late to the outbox
 	sweepEvery = time.Minute         // between looks for what is delayed or over
@@ -36,11 +36,14 @@ const (
 
 // The bounds of one courier's work.
 const (
-	workers     = 24       // attempts at once
-	memory      = 96 << 20 // bytes of sealed mail that attempts have in memory at once
-	resting     = 32 << 20 // bytes of it that stay in memory between two attempts
+	workers     = 24       // attempts at once, of small messages
+	memory      = 24 << 20 // bytes that these have in memory at once
+	large       = 1 << 20  // bytes above which a message is large
+	largeWork   = 4        // attempts at once, of large messages
+	largeMemory = 96 << 20 // bytes that these have in memory at once: room to seal one of the largest
+	resting     = 32 << 20 // bytes of sealed mail that stay in memory between two attempts
 	directHosts = 3        // hosts of a recipient that are tried
-	tries       = 6        // attempts of a receipt: a lost one is made again when a duplicate comes
+	tries       = 6        // attempts of a receipt that may be lost, or that holders have
 )
 
 // Network is what the courier asks of the network.
@@ -79,11 +82,24 @@ type Account interface {
 	// Update changes a row.
 	Update(ctx context.Context, id MessageID, f func(*mailbox.Outgoing)) error
 	// Report tells the sender about a row by a DSN.
-	Report(ctx context.Context, id MessageID, kind mail.Notify, reason string) error
+	Report(ctx context.Context, id MessageID, kind mail.Notify, why Reason) error
 	// Drained says whether all that waited for the account at the time has
 	// been collected and opened since.
 	Drained(since time.Time) bool
 }
+
+// Reason is why a message is late or has failed.
+type Reason struct {
+	Status string // of a failure: enhanced status code (RFC 3463)
+	Text   string
+}
+
+// The status codes of failures.
+const (
+	StatusTooLarge = "5.3.4" // for its recipient
+	StatusExpired  = "5.4.7" // and was not confirmed
+	StatusRefused  = "5.7.1" // by the recipient
+)
 
 // Config is what a courier is made of.
 type Config struct {
@@ -99,16 +115,17 @@ type Courier struct {
 	clock   *clock.Clock
 	log     *slog.Logger
 	parcels *journal.Log
-	budget  *semaphore.Weighted
 	sealing chan struct{} // one place for each that may seal
 	wake    chan struct{}
 
 	mu       sync.Mutex
-	account  Account // nil while locked
+	account  Account   // nil while locked
+	unlocked time.Time // when account was set, by the clock that only counts running time
 	transits map[MessageID]*transit
 	doubted  map[identity.Root]bool // whose hosts could not be reached
-	queue    schedule
-	resting  int64 // bytes of sealed mail that transits have in memory
+	ended    [2]map[MessageID]bool  // mail taken off the books since the last look for rows, and before that
+	lanes    [2]lane                // of the small messages, and of the large ones
+	resting  int64                  // bytes of sealed mail that transits have in memory
 }
 
 // New opens the parcels. Run carries them.
@@ -119,9 +136,11 @@ func New(cfg Config) (*Courier, error) {
 	}
 	c := &Courier{
 		net: cfg.Network, clock: cfg.Clock, log: cfg.Log, parcels: log,
-		budget: semaphore.NewWeighted(memory), wake: make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
+		lanes:    [2]lane{newLane(workers, memory), newLane(largeWork, largeMemory)},
 		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
+		ended: [2]map[MessageID]bool{make(map[MessageID]bool)},
 	}
 	c.load(time.Now())
 	return c, nil
@@ -144,12 +163,14 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 		known[row.MessageID] = true
 		t := c.transits[row.MessageID]
 		if t == nil {
-			t = &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+			t = newMail(row)
 			c.transits[row.MessageID] = t
 		}
 		c.adopt(t, row)
-		if !t.running {
-			c.queue.plan(t, now)
+		if t.running { // without the account; it is tried again with it
+			t.again = true
+		} else {
+			c.plan(t, now)
 		}
 	}
 	for id, t := range c.transits {
@@ -162,7 +183,7 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 			c.forget(t)
 		}
 	}
-	c.account = a
+	c.account, c.unlocked = a, now
 	c.mu.Unlock()
 	c.kick()
 	return nil
@@ -170,7 +191,7 @@ func (c *Courier) Unlock(ctx context.Context, a Account) error {
 
 // adopt fills t from its row. The mutex is held.
 func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
-	t.to, t.notify, t.accepted, t.expires = row.To, row.Notify, row.Accepted, row.Expires
+	t.to, t.notify, t.accepted, t.expires, t.size = row.To, row.Notify, row.Accepted, row.Expires, row.Size
 	if now := time.Now(); t.accepted.After(now.Add(identity.ClockTolerance)) { // by a clock that was wrong: nobody takes such a date
 		t.accepted, t.expires = now, now.Add(Lifetime)
 	}
@@ -191,18 +212,19 @@ func (c *Courier) Lock() {
 	c.account = nil
 }
 
-// Send takes up rows that were just accepted.
+// Send takes up rows that were just accepted. What has ended since it was read
+// from the outbox is left alone.
 func (c *Courier) Send(rows ...mailbox.Outgoing) {
 	now := time.Now()
 	c.mu.Lock()
 	for _, row := range rows {
-		if c.transits[row.MessageID] != nil {
+		if c.transits[row.MessageID] != nil || c.ended[0][row.MessageID] || c.ended[1][row.MessageID] {
 			continue
 		}
-		t := &transit{id: row.MessageID, kind: sealed.KindMail, index: -1}
+		t := newMail(row)
 		c.adopt(t, row)
 		c.transits[row.MessageID] = t
-		c.queue.plan(t, now)
+		c.plan(t, now)
 	}
 	c.mu.Unlock()
 	c.kick()
@@ -212,14 +234,25 @@ func (c *Courier) Send(rows ...mailbox.Outgoing) {
 // that is lost is asked for again by the message that comes again, and the
 // tombstone says most of it.
 func (c *Courier) SendReceipt(id MessageID, to identity.Root, body []byte) {
+	c.sendReceipt(id, to, body, nil)
+}
+
+// SendRefusal sends a receipt that says what no tombstone does. It is put on the
+// disk before it goes, and carried until somebody else has it. Then, or once it
+// is on the disk, safe is called.
+func (c *Courier) SendRefusal(id MessageID, to identity.Root, body []byte, safe func()) {
+	c.sendReceipt(id, to, body, safe)
+}
+
+func (c *Courier) sendReceipt(id MessageID, to identity.Root, body []byte, safe func()) {
 	now := time.Now()
 	t := &transit{
 		id: id, kind: sealed.KindReceipt, to: identity.Address{Root: to}, receipt: body,
-		accepted: now, expires: now.Add(Lifetime), index: -1,
+		accepted: now, expires: now.Add(Lifetime), index: -1, lasting: safe != nil, safe: safe,
 	}
 	c.mu.Lock()
 	c.transits[id] = t
-	c.queue.plan(t, now)
+	c.plan(t, now)
 	c.mu.Unlock()
 	c.kick()
 }
@@ -275,7 +308,7 @@ func (c *Courier) advance(which func(*transit) bool) {
 		case t.running:
 			t.again = true
 		case t.index >= 0 && t.next.After(at):
-			c.queue.plan(t, at)
+			c.plan(t, at)
 		}
 	}
 	c.kick()
@@ -309,7 +342,6 @@ func (c *Courier) Waiting() map[MessageID]Waiting {
 // Run carries mail until ctx ends, and then makes parcels of what is sealed.
 func (c *Courier) Run(ctx context.Context) error {
 	var group sync.WaitGroup
-	slots := make(chan struct{}, workers)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	sweep := time.NewTicker(sweepEvery)
@@ -331,15 +363,10 @@ func (c *Courier) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-			group.Go(func() {
-				defer func() { <-slots }()
-				c.work(ctx, t)
-			})
-		case <-ctx.Done():
-			c.finish(t, time.Now())
-		}
+		group.Go(func() {
+			defer c.leave(t)
+			c.work(ctx, t)
+		})
 	}
 	group.Wait()
 	c.mu.Lock()
@@ -362,6 +389,7 @@ func (c *Courier) Run(ctx context.Context) error {
 func (c *Courier) join(ctx context.Context) {
 	c.mu.Lock()
 	a := c.account
+	c.ended = [2]map[MessageID]bool{make(map[MessageID]bool), c.ended[0]}
 	c.mu.Unlock()
 	if a == nil {
 		return
@@ -374,20 +402,36 @@ func (c *Courier) join(ctx context.Context) {
 	c.Send(rows...)
 }
 
-// due takes the next transit whose time has come, or says how long to wait.
+// due takes the next transit whose time has come and for which there is a
+// place, or says how long to wait unless a place gets free.
 func (c *Courier) due(now time.Time) (*transit, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) == 0 {
-		return nil, time.Hour
+	soonest := time.Hour
+	for i := range c.lanes {
+		l := &c.lanes[i]
+		if len(l.queue) == 0 || l.busy == l.places {
+			continue
+		}
+		t := l.queue[0]
+		if wait := t.next.Sub(now); wait > 0 {
+			soonest = min(soonest, wait)
+			continue
+		}
+		l.queue.drop(t)
+		l.busy++
+		t.running, t.tried = true, now
+		return t, 0
 	}
-	t := c.queue[0]
-	if wait := t.next.Sub(now); wait > 0 {
-		return nil, wait
-	}
-	c.queue.drop(t)
-	t.running, t.tried = true, now
-	return t, 0
+	return nil, soonest
+}
+
+// leave frees the place of an attempt.
+func (c *Courier) leave(t *transit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lane(t).busy--
+	c.kick()
 }
 
 // finish ends an attempt and plans the next.
@@ -399,23 +443,26 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	case t.over() && (t.told == t.state || t.kind != sealed.KindMail):
 		c.forget(t)
 	case t.over() && c.account == nil: // the parcel stays until the outbox can be told
-	case t.kind == sealed.KindReceipt && t.attempts >= tries:
+	case t.kind == sealed.KindReceipt && t.attempts >= tries && (!t.lasting || t.state == mailbox.Replicated):
 		c.forget(t)
 	default:
 		if soon := time.Now().Add(nudgeAfter); t.again && next.After(soon) {
 			next = soon
 		}
 		t.again = false
-		c.queue.plan(t, next)
+		c.plan(t, next)
 		c.kick()
 	}
 }
 
 // forget takes t off the books. The mutex is held.
 func (c *Courier) forget(t *transit) {
-	c.queue.drop(t)
+	c.drop(t)
 	c.discard(t)
 	delete(c.transits, t.id)
+	if t.kind == sealed.KindMail {
+		c.ended[0][t.id] = true
+	}
 }
 
 // work makes one attempt, and survives a defect of its own.
@@ -426,6 +473,7 @@ func (c *Courier) work(ctx context.Context, t *transit) {
 			c.log.Error("an attempt panicked", "panic", p)
 		}
 		c.rest(ctx, t)
+		c.assure(t)
 		c.finish(t, next)
 	}()
 	wait, err := c.attempt(ctx, t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -145,7 +146,7 @@ func (w *world) Update(_ context.Context, id MessageID, f func(*mailbox.Outgoing
 	return nil
 }
 
-func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, reason string) error {
+func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, why Reason) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	row := w.rows[id]
@@ -156,7 +157,7 @@ func (w *world) Report(_ context.Context, id MessageID, kind mail.Notify, reason
 	row.FailureTold = row.FailureTold || kind == mail.NotifyFailure
 	w.reports = append(w.reports, map[mail.Notify]string{
 		mail.NotifyDelay: "delayed", mail.NotifyFailure: "failed", mail.NotifySuccess: "delivered",
-	}[kind]+": "+reason)
+	}[kind]+": "+strings.TrimSpace(why.Status+" "+why.Text))
 	return nil
 }
 
@@ -194,14 +195,20 @@ func (w *world) set(f func()) {
 // carry runs a courier until the test or end says otherwise.
 func (w *world) carry(t *testing.T, dir string, unlocked bool) (c *Courier, end func()) {
 	t.Helper()
-	c, err := New(Config{Dir: dir, Network: w, Clock: w.clock, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, end = carry(t, dir, w, w.clock)
 	if unlocked {
 		if err := c.Unlock(t.Context(), w); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return c, end
+}
+
+func carry(t *testing.T, dir string, n Network, now *clock.Clock) (c *Courier, end func()) {
+	t.Helper()
+	c, err := New(Config{Dir: dir, Network: n, Clock: now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -421,7 +428,7 @@ func TestEnd(t *testing.T) {
 		}
 		w.set(func() { w.drained = true })
 		pass(2 * sweepEvery)
-		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 2 {
+		if s := w.row(1).State; s != mailbox.Failed || len(w.reports) != 2 || w.reports[1] != "failed: 5.4.7 delivery was not confirmed before the message expired" {
 			t.Fatalf("state %d, reports %q", s, w.reports)
 		}
 	})

@@ -4,8 +4,8 @@
 // recipient's record is known, offered to the recipient's own hosts, and put
 // into the recipient's drop when that did not end the matter within two
 // seconds. It is tried again, ever more seldom, until the recipient's device
-// says what became of it, a tombstone proves that the recipient has it, or its
-// time is over.
+// says what became of it, a tombstone shows that the recipient has dealt with it
+// and no refusal came since, or its time is over.
 //
 //	accepted ─ seal ─► offered to the hosts ─► delivered (a receipt came)
 //	                     │ no host, or no receipt in 2 s

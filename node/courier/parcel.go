@@ -92,6 +92,21 @@ func (c *Courier) keep(ctx context.Context, t *transit) error {
 	return nil
 }
 
+// assure tells once who waits for it that a refusal is on a disk.
+func (c *Courier) assure(t *transit) {
+	c.mu.Lock()
+	safe := t.safe
+	if !t.isParcel && t.state < mailbox.Replicated {
+		safe = nil
+	} else {
+		t.safe = nil
+	}
+	c.mu.Unlock()
+	if safe != nil {
+		safe()
+	}
+}
+
 // release forgets the sealed bytes in memory. The mutex is held.
 func (c *Courier) release(t *transit) {
 	if t.msg != nil {
@@ -151,10 +166,10 @@ func (c *Courier) load(now time.Time) {
 		}
 		if old := c.transits[t.id]; old != nil { // sealed again before a crash: the later one counts
 			c.discard(old)
-			c.queue.drop(old)
+			c.drop(old)
 		}
 		c.transits[t.id] = t
-		c.queue.plan(t, now)
+		c.plan(t, now)
 	}
 }
 
@@ -168,8 +183,9 @@ func unpack(ref journal.Ref, head []byte) (*transit, error) {
 		return nil, err
 	}
 	return &transit{
-		id: p.Message, kind: p.Kind, outer: outer, parcel: ref, isParcel: true, recordHash: p.RecordHash,
+		id: p.Message, kind: p.Kind, isLarge: outer.Size > large, outer: outer, parcel: ref, isParcel: true, recordHash: p.RecordHash,
 		hosts: p.Hosts, keepers: p.Keepers, generation: p.Generation, state: mailbox.Accepted,
 		accepted: time.Unix(p.Accepted, 0), expires: time.Unix(p.Expires, 0), withRecord: p.WithRecord, index: -1,
+		lasting: true, // a receipt may be a refusal: the heading does not tell
 	}, nil
 }

@@ -49,19 +49,19 @@ func (c *Courier) receive(ctx context.Context, a Account, t *transit, item seale
 	}()
 	switch item.Status {
 	case sealed.StatusRefused:
-		return c.fail(ctx, a, t, "the recipient refused the message: "+item.Reason)
+		return c.fail(ctx, a, t, Reason{StatusRefused, "the recipient refused the message: " + item.Reason})
 	case sealed.StatusDisplayed:
-		return c.end(ctx, a, t, mailbox.Displayed, "")
+		return c.end(ctx, a, t, mailbox.Displayed, Reason{})
 	default:
-		return c.end(ctx, a, t, mailbox.Delivered, "")
+		return c.end(ctx, a, t, mailbox.Delivered, Reason{})
 	}
 }
 
 // end settles a transit, tells the row and the sender, and takes it off the books.
-func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.State, reason string) error {
+func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.State, why Reason) error {
 	if c.settle(t, s) {
 		c.mu.Lock()
-		t.lastError, t.reason = reason, reason
+		t.lastError, t.reason = why.Text, why
 		c.mu.Unlock()
 	}
 	err := c.tell(ctx, a, t)
@@ -69,7 +69,7 @@ func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.Stat
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !t.running {
-			c.queue.plan(t, time.Now().Add(tellAgain))
+			c.plan(t, time.Now().Add(tellAgain))
 			c.kick()
 		}
 	}
@@ -80,7 +80,7 @@ func (c *Courier) end(ctx context.Context, a Account, t *transit, s mailbox.Stat
 // was done. It is tried until it works.
 func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
 	c.mu.Lock()
-	s, reason, due := t.state, t.reason, t.over() && t.told != t.state
+	s, why, due := t.state, t.reason, t.over() && t.told != t.state
 	wanted := s == mailbox.Failed || t.notify.Wants(mail.NotifySuccess)
 	c.mu.Unlock()
 	if a == nil || !due || t.kind != sealed.KindMail {
@@ -93,7 +93,7 @@ func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
 	// the DSN comes first: after a crash in between it is not made twice, for
 	// it has an id, but a row that has ended is never looked at again
 	if wanted {
-		if err := a.Report(ctx, t.id, kind, reason); err != nil {
+		if err := a.Report(ctx, t.id, kind, why); err != nil {
 			return err
 		}
 	}
@@ -109,8 +109,8 @@ func (c *Courier) tell(ctx context.Context, a Account, t *transit) error {
 	return nil
 }
 
-func (c *Courier) fail(ctx context.Context, a Account, t *transit, reason string) error {
-	return c.end(ctx, a, t, mailbox.Failed, reason)
+func (c *Courier) fail(ctx context.Context, a Account, t *transit, why Reason) error {
+	return c.end(ctx, a, t, mailbox.Failed, why)
 }
 
 // sweep tells the senders of late mail, and ends what has expired.
@@ -122,7 +122,7 @@ func (c *Courier) sweep(ctx context.Context) {
 	}
 	var all []late
 	c.mu.Lock()
-	a := c.account
+	a, patient := c.account, now.Sub(c.unlocked) < GiveUp
 	if a != nil {
 		for _, t := range c.transits {
 			if t.kind == sealed.KindReceipt {
@@ -132,7 +132,7 @@ func (c *Courier) sweep(ctx context.Context) {
 				continue
 			}
 			switch {
-			case t.over():
+			case t.over() || !t.entombed.IsZero():
 			case sure.After(t.expires.Add(Grace)):
 				all = append(all, late{t, true})
 			case now.Sub(t.accepted) >= DelayAfter && !t.delayTold:
@@ -145,15 +145,15 @@ func (c *Courier) sweep(ctx context.Context) {
 		var err error
 		switch {
 		case !l.dead:
-			if err = a.Report(ctx, l.t.id, mail.NotifyDelay, c.where(l.t)); err == nil {
+			if err = a.Report(ctx, l.t.id, mail.NotifyDelay, Reason{Text: c.where(l.t)}); err == nil {
 				c.mu.Lock()
 				l.t.delayTold = true
 				c.mu.Unlock()
 			}
 		case a.Drained(l.t.expires.Add(Grace)):
-			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired")
-		case sure.After(l.t.expires.Add(Grace + GiveUp)): // a holder that lists and never gives must not hold it up
-			err = c.fail(ctx, a, l.t, "delivery was not confirmed before the message expired, nor could all holders be asked for a confirmation")
+			err = c.fail(ctx, a, l.t, Reason{StatusExpired, "delivery was not confirmed before the message expired"})
+		case !patient && sure.After(l.t.expires.Add(Grace+GiveUp)): // a holder that lists and never gives must not hold it up
+			err = c.fail(ctx, a, l.t, Reason{StatusExpired, "delivery was not confirmed before the message expired, nor could all holders be asked for a confirmation"})
 		}
 		if err != nil {
 			c.log.Warn("a sender could not be told", "err", err)

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
 	"github.com/peerpost/peerpost/internal/journal"
@@ -23,9 +25,13 @@ type transit struct {
 	kind    sealed.Kind
 	to      identity.Address // zero while locked
 	receipt []byte           // the body of a receipt; mail is read from the mailbox
+	lasting bool             // a receipt that is carried until somebody has it
+	safe    func()           // called when it cannot be lost any more
 	notify  mail.Notify      // what the sender wants to be told
 
 	accepted, expires time.Time
+	size              int64 // of the message; 0 when not known
+	isLarge           bool  // which lane it takes, from its beginning
 
 	// what was sealed
 	msg        *sealed.Message // in memory until it is a parcel
@@ -52,7 +58,7 @@ type transit struct {
 	handed    time.Time     // a host of the recipient's has it on disk
 	awaiting  bool          // just handed, so the next attempt goes to the holders
 	entombed  time.Time     // a tombstone was seen
-	reason    string        // of a failure
+	reason    Reason        // of a failure
 	told      mailbox.State // the end that row and sender have been told
 	held      int64         // bytes of the memory budget that the present attempt has
 
@@ -62,10 +68,40 @@ type transit struct {
 	index   int  // in the schedule, -1 when not in it
 }
 
+// newMail makes the transit of a row; adopt fills it in.
+func newMail(row mailbox.Outgoing) *transit {
+	return &transit{id: row.MessageID, kind: sealed.KindMail, isLarge: row.Size > large, index: -1}
+}
+
 // over says that nothing more is to be tried.
 func (t *transit) over() bool {
 	return t.state == mailbox.Delivered || t.state == mailbox.Displayed || t.state == mailbox.Failed
 }
+
+// lane is the work on messages of about one size. Large ones have places and
+// memory of their own, so that small ones do not wait behind those which a slow
+// host takes minutes for.
+type lane struct {
+	places, busy int
+	memory       int64
+	budget       *semaphore.Weighted
+	queue        schedule
+}
+
+func newLane(places int, memory int64) lane {
+	return lane{places: places, memory: memory, budget: semaphore.NewWeighted(memory)}
+}
+
+func (c *Courier) lane(t *transit) *lane {
+	if t.isLarge {
+		return &c.lanes[1]
+	}
+	return &c.lanes[0]
+}
+
+// plan has t tried at the time, drop not at all. The mutex is held.
+func (c *Courier) plan(t *transit, at time.Time) { c.lane(t).queue.plan(t, at) }
+func (c *Courier) drop(t *transit)               { c.lane(t).queue.drop(t) }
 
 // schedule is the transits that wait for an attempt, the next first.
 type schedule []*transit

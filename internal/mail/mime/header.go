@@ -198,6 +198,19 @@ func Remove(msg []byte, names ...string) []byte {
 	return append(out, msg[seen:]...)
 }
 
+// Rewrite returns the message with its header as f makes it of the one it has;
+// msg itself when that is the same. Otherwise it costs one copy, whatever f does.
+// A header above MaxHeader is only seen in part.
+func Rewrite(msg []byte, f func(header []byte) []byte) []byte {
+	header, body := Split(msg)
+	made := f(header)
+	if bytes.Equal(made, header) {
+		return msg
+	}
+	out := make([]byte, 0, len(made)+len(body))
+	return append(append(out, made...), body...)
+}
+
 func matches(name []byte, names []string) bool {
 	for _, n := range names {
 		if prefix, ok := strings.CutSuffix(n, "*"); ok {

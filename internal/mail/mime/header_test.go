@@ -231,6 +231,14 @@ func FuzzHeaderTools(f *testing.F) {
 			t.Fatal("Remove lost of the body")
 		}
 
+		both := Rewrite(msg, func(header []byte) []byte { return Prepend(Remove(header, name), Field{"X-New", name}) })
+		if want := Prepend(removed, Field{"X-New", name}); len(header) < MaxHeader && !bytes.Equal(both, want) {
+			t.Fatalf("Rewrite gives %q, not %q", both, want)
+		}
+		if same := Rewrite(msg, slices.Clone[[]byte]); len(msg) > 0 && &same[0] != &msg[0] {
+			t.Fatal("Rewrite copies what stays")
+		}
+
 		more := Prepend(msg, Field{"X-New", name})
 		if !bytes.HasSuffix(more, msg) {
 			t.Fatal("Prepend lost something")
