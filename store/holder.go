@@ -393,7 +393,7 @@ func (v *visit) send(inbox identity.Inbox, id sealed.ID, size uint64) (bool, err
 		return false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, h.broken(err)
 	}
 	defer m.body.Close()
 	if err := x.write(&getItem{Outer: m.outer}, size); err != nil {
@@ -402,7 +402,7 @@ func (v *visit) send(inbox identity.Inbox, id sealed.ID, size uint64) (bool, err
 	if _, err := io.CopyN(x.w, m.body, m.size); err != nil {
 		// The frame is out, so the stream cannot be used on. A file that is too short is lost.
 		if errors.Is(err, io.EOF) {
-			h.spool.forget(inbox, id, nil, err)
+			h.spool.forget(id, m.entry, err)
 		}
 		return false, fmt.Errorf("send body: %w", err)
 	}

@@ -139,7 +139,9 @@ func (s *spool) load(now time.Time) error {
 		return err
 	}
 	s.graves = graves
-	s.loadGraves(now)
+	if err := s.loadGraves(now); err != nil {
+		return err
+	}
 	days, err := s.daysOnDisk()
 	if err != nil {
 		return err
@@ -201,27 +203,29 @@ func (s *spool) loadDay(d identity.Day) error {
 		return err
 	}
 	large := make(map[string]bool)
-	for ref, header := range log.Records() {
+	err = log.Walk(func(ref journal.Ref, header []byte) error {
 		id, e, from, err := s.entryOf(d, ref, header)
 		if err != nil {
 			s.log.Error("spool record is not readable", "day", d, "error", err)
 			s.lost++
 			log.Free(ref)
-			continue
+			return nil
 		}
 		box := s.box(e.inbox.key)
+		defer s.tidy(box)
 		if _, dup := box.entries[id]; dup || box.buried(id, e) {
 			log.Free(ref)
-			continue
+			return nil
 		}
 		if e.large {
 			info, err := os.Stat(s.largePath(d, id))
-			if err != nil || info.Size() != int64(e.size) {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != int64(e.size) {
 				s.log.Error("spool file is lost", "message", id, "error", err)
 				s.lost++
 				log.Free(ref)
-				continue
+				return nil
 			}
+			// What cannot be looked at now is kept: a read will tell.
 			large[filepath.Base(s.largePath(d, id))] = true
 		}
 		e.inbox = box
@@ -230,10 +234,17 @@ func (s *spool) loadDay(d identity.Day) error {
 			e.from = box.from[from]
 		}
 		s.insert(id, e)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	files, err := os.ReadDir(s.largeDir(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	for _, f := range files {
 		if !large[f.Name()] {
@@ -720,6 +731,7 @@ var errMissing = errors.New("message is not here")
 
 // held is a message that is read from the spool.
 type held struct {
+	entry *entry
 	outer []byte
 	size  int64
 	body  io.ReadCloser
@@ -738,7 +750,7 @@ func (s *spool) size(key identity.Inbox, id sealed.ID) (uint64, bool) {
 }
 
 // open reads a message. Bodies up to segmented bytes are in memory then, larger ones come from their file. A message
-// whose bytes are lost is forgotten, so that upkeep brings it back.
+// whose bytes are lost is forgotten, so that upkeep brings it back. One that only cannot be read now is kept.
 func (s *spool) open(key identity.Inbox, id sealed.ID) (*held, error) {
 	s.mu.Lock()
 	b := s.inboxes[key]
@@ -750,45 +762,84 @@ func (s *spool) open(key identity.Inbox, id sealed.ID) (*held, error) {
 	log, ref := s.days[e.expiry], e.ref
 	s.mu.Unlock()
 	if log == nil {
-		return nil, errMissing
+		return nil, journal.ErrClosed
 	}
 	header, body, err := log.Read(ref)
-	if errors.Is(err, journal.ErrNotFound) {
+	for errors.Is(err, journal.ErrNotFound) {
 		// It may have been moved just now.
 		s.mu.Lock()
+		moved := e.ref != ref
 		ref = e.ref
 		s.mu.Unlock()
+		if !moved {
+			break
+		}
 		header, body, err = log.Read(ref)
 	}
 	var m meta
 	if err == nil {
-		err = wire.Unmarshal(header, &m)
+		if err = wire.Unmarshal(header, &m); err != nil {
+			err = errors.Join(journal.ErrDamaged, err)
+		}
 	}
-	h := &held{outer: m.Outer, size: int64(e.size), body: io.NopCloser(bytes.NewReader(body))}
+	h := &held{entry: e, outer: m.Outer, size: int64(e.size), body: io.NopCloser(bytes.NewReader(body))}
 	if err == nil && e.large {
 		h.body, err = os.Open(s.largePath(e.expiry, id))
 	}
 	if err == nil {
 		return h, nil
 	}
-	if errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrNotFound) {
-		return nil, errMissing
+	if !isLost(err) {
+		return nil, fmt.Errorf("read spool: %w", err)
 	}
-	s.forget(key, id, e, err)
+	s.forget(id, e, err)
 	return nil, errMissing
 }
 
-// forget drops a message whose bytes are not what they were.
-func (s *spool) forget(key identity.Inbox, id sealed.ID, e *entry, cause error) {
-	s.log.Error("spool message is lost", "message", id, "error", cause)
-	s.mu.Lock()
-	free := func() {}
-	if b := s.inboxes[key]; b != nil && b.entries[id] != nil && (e == nil || b.entries[id] == e) {
-		free = s.drop(id, b.entries[id])
-		s.lost++
+// isLost tells whether an error of a read says that the bytes are gone or others, and not that they could not be read
+// at the moment, as when there are no file descriptors left.
+func isLost(err error) bool {
+	for _, lost := range []error{journal.ErrDamaged, journal.ErrNotFound, fs.ErrNotExist, io.EOF, io.ErrUnexpectedEOF, errWrongBody} {
+		if errors.Is(err, lost) {
+			return true
+		}
 	}
+	return false
+}
+
+// errWrongBody says that a body is not the one of its outer part.
+var errWrongBody = errors.New("the body does not have its hash")
+
+// forget drops a message whose bytes are not what they were, unless it has been dropped.
+func (s *spool) forget(id sealed.ID, e *entry, cause error) {
+	s.mu.Lock()
+	b := s.inboxes[e.inbox.key]
+	if b == nil || b.entries[id] != e {
+		s.mu.Unlock()
+		return
+	}
+	free := s.drop(id, e)
+	s.lost++
 	s.mu.Unlock()
+	s.log.Error("spool message is lost", "message", id, "error", cause)
 	free()
+}
+
+// readBody reads the whole body of a message that is kept here, and forgets the message when it is another one.
+func (s *spool) readBody(id sealed.ID, h *held, o *sealed.Outer) ([]byte, error) {
+	body := make([]byte, o.Size)
+	_, err := io.ReadFull(h.body, body)
+	if err == nil && !hashes(o, body) {
+		err = errWrongBody
+	}
+	if err == nil {
+		return body, nil
+	}
+	if !isLost(err) {
+		return nil, fmt.Errorf("read spool: %w", err)
+	}
+	s.forget(id, h.entry, err)
+	return nil, errMissing
 }
 
 // list returns ids of an inbox above one, ascending, and whether there are more.
@@ -958,7 +1009,7 @@ func (s *spool) move(ctx context.Context, log *journal.Log, id sealed.ID, e *ent
 		return nil
 	}
 	if errors.Is(err, journal.ErrDamaged) {
-		s.forget(e.inbox.key, id, e, err)
+		s.forget(id, e, err)
 		return nil
 	}
 	if err != nil {

@@ -682,3 +682,93 @@ func isCode(err error, c Code) bool {
 	r := new(Refusal)
 	return errors.As(err, &r) && r.Code == c
 }
+
+// hide makes what is at a path unreadable until show is called: a file is where its directory was.
+func hide(t testing.TB, path string) (show func()) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(path, path+".away"))
+	must(os.WriteFile(path, nil, 0o600))
+	return func() {
+		must(os.Remove(path))
+		must(os.Rename(path+".away", path))
+	}
+}
+
+// What cannot be read for a while is kept, and whoever asks for it is told to ask again.
+func TestReadErrorsLoseNothing(t *testing.T) {
+	h := holderT(t, Limits{})
+	s, k := h.spool, newKeys(t)
+	small, large := k.letter(1, sealed.MinBody, month()), k.letter(2, segmented+1, month())
+	storeT(t, s, small, "peer")
+	storeT(t, s, large, "peer")
+	broken := func(m *sealed.Message) {
+		t.Helper()
+		id := m.Outer.ID()
+		if _, err := s.open(m.Outer.Inbox, id); err == nil || errors.Is(err, errMissing) {
+			t.Fatalf("open: %v", err)
+		}
+		h.upkeep.doubt(m.Outer.Inbox, id, &m.Outer)
+		room := func(sealed.ID, uint64) func() { return func() {} }
+		missing, err := localSource{h}.get(k.key(), []sealed.ID{id}, room, nil)
+		if err == nil || len(missing) > 0 {
+			t.Fatalf("local get: %d missing, %v", len(missing), err)
+		}
+		g := visitT(t, h, "owner")
+		_, err = g.c.get(g.hello(), k.key(), []sealed.ID{id}, room, nil)
+		want(t, err, CodeInternal, "at the moment")
+		if !s.has(m) || s.lost != 0 {
+			t.Fatal("a message is forgotten that could not be read once")
+		}
+	}
+	show := hide(t, s.dayDir(month()))
+	broken(small)
+	show()
+	readT(t, s, small)
+	show = hide(t, s.largeDir(month()))
+	broken(large)
+	show()
+	readT(t, s, large)
+
+	// Neither is it at open.
+	gone := k.letter(3, sealed.MinBody, month())
+	buryT(t, s, k, "owner", gone)
+	books := s.books()
+	s.close()
+	show = hide(t, s.largeDir(month()))
+	if again, err := openSpool(s.dir, s.capacity, "self", s.limits, quiet, time.Now()); err == nil {
+		again.close()
+	}
+	show()
+	again := spoolAt(t, s.dir, s.capacity, s.limits)
+	if got := again.books(); got != books {
+		t.Fatalf("%s\nafter\n%s", books, got)
+	}
+	readT(t, again, large)
+	show = hide(t, filepath.Join(s.dir, "graves"))
+	if err := again.loadGraves(time.Now()); err == nil {
+		t.Fatal("tombstones that cannot be read are passed over")
+	}
+	show()
+	if n := again.graves.Status().Records; n != 1 {
+		t.Fatalf("%d tombstones", n)
+	}
+
+	// What is lost is forgotten.
+	if err := os.Truncate(again.largePath(month(), large.Outer.ID()), 10); err != nil {
+		t.Fatal(err)
+	}
+	o := large.Outer
+	m, err := again.open(o.Inbox, o.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.readBody(o.ID(), m, &o); !errors.Is(err, errMissing) || again.has(large) {
+		t.Fatalf("a short file: %v", err)
+	}
+	m.body.Close()
+}

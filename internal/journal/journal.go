@@ -532,14 +532,41 @@ func (l *Log) Records() iter.Seq2[Ref, []byte] {
 		segments := slices.Clone(l.segments)
 		l.mu.Unlock()
 		for _, s := range segments {
-			if !l.segmentRecords(s, yield) {
+			more, err := l.segmentRecords(s, yield)
+			if err != nil {
+				l.log.Error("journal segment unreadable", "dir", l.dir, "segment", s.number, "error", err)
+			}
+			if !more {
 				return
 			}
 		}
 	}
 }
 
-func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
+// Walk goes through the headers of all live records as Records does, but ends with an error when a segment cannot be
+// read now. It is for an owner that gives up what it does not see. Damaged headers are left out and logged all the same.
+func (l *Log) Walk(yield func(Ref, []byte) error) error {
+	l.mu.Lock()
+	segments := slices.Clone(l.segments)
+	l.mu.Unlock()
+	for _, s := range segments {
+		var stop error
+		_, err := l.segmentRecords(s, func(ref Ref, header []byte) bool {
+			stop = yield(ref, header)
+			return stop == nil
+		})
+		if err != nil {
+			return fmt.Errorf("read journal segment %d: %w", s.number, err)
+		}
+		if stop != nil {
+			return stop
+		}
+	}
+	return nil
+}
+
+// segmentRecords is false when yield wants no more.
+func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) (more bool, err error) {
 	l.mu.Lock()
 	var live []uint32
 	for i, o := range s.offsets {
@@ -549,14 +576,14 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
 	}
 	l.mu.Unlock()
 	if len(live) == 0 {
-		return true
+		return true, nil
 	}
 	f, err := os.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			l.log.Error("journal segment unreadable", "dir", l.dir, "segment", s.number, "error", err)
-		}
-		return true
+		return true, err
 	}
 	defer f.Close()
 	r := &window{r: f}
@@ -573,16 +600,19 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
 				ok = h.headerOK(head[:frameSize], head[frameSize:])
 			}
 		}
+		if err != nil && readError(err) != ErrDamaged {
+			return true, err
+		}
 		if !ok {
 			l.log.Error("journal record unreadable", "dir", l.dir, "segment", s.number, "offset", o)
 			continue
 		}
 		ref := Ref{Segment: s.number, Offset: o, Length: uint32(recordSize(h.header, h.body))}
 		if !yield(ref, slices.Clone(head[frameSize:])) {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // Sparse lists the segments that take no further record and of which at most that part is live, the emptiest first.
