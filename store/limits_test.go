@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -243,20 +245,51 @@ func TestRate(t *testing.T) {
 }
 
 func TestUpkeepRate(t *testing.T) {
-	p := pace{perSecond: UpkeepRate}
-	now := time.Unix(1e9, 0)
-	if d := p.delay(10<<20, now, time.Hour); d != 0 {
-		t.Fatalf("first waits %v", d)
-	}
-	if d := p.delay(1<<20, now, time.Hour); d != 10*time.Second {
-		t.Fatalf("second waits %v", d)
-	}
-	if d := p.delay(1<<20, now, time.Second); d != 11*time.Second {
-		t.Fatalf("third would wait %v", d)
-	}
-	if d := p.delay(1<<20, now.Add(11*time.Second), time.Second); d != 0 {
-		t.Fatalf("a wait that was declined was counted: %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := budget{perSecond: UpkeepRate}
+		start := time.Now()
+		spend := func(p peer.ID, n int, after time.Duration) {
+			t.Helper()
+			if err := b.spend(t.Context(), p, n); err != nil || time.Since(start) != after {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+		}
+		spend("a", 10*UpkeepRate, 0)
+		spend("a", UpkeepRate, 10*time.Second)
+		spend("a", 60*UpkeepRate, 11*time.Second)
+		// What would wait for longer than a visited holder does is not counted.
+		if err := b.spend(t.Context(), "b", UpkeepRate); !errors.Is(err, errBudget) || time.Since(start) != 11*time.Second+patience {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+		time.Sleep(start.Add(71 * time.Second).Sub(time.Now()))
+		spend("b", 1, 71*time.Second)
+	})
+}
+
+// One that takes large messages without end leaves as many bytes to each other one as it has itself.
+func TestUpkeepShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget{perSecond: UpkeepRate}
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make([]int, 3)
+		var work sync.WaitGroup
+		for i, size := range []int{8 << 20, 8 << 20, 50_000} {
+			work.Go(func() {
+				for b.spend(ctx, peer.ID(fmt.Sprint(i)), size) == nil {
+					sent[i] += size
+				}
+			})
+		}
+		time.Sleep(10 * time.Minute)
+		cancel()
+		work.Wait()
+		if all := sent[0] + sent[1] + sent[2]; all < 590*UpkeepRate || sent[2] < all*3/10 {
+			t.Fatalf("sent %v", sent)
+		}
+		if len(b.waiting) != 0 {
+			t.Fatalf("%d wait", len(b.waiting))
+		}
+	})
 }
 
 // Each limit on tombstones refuses, with its number; nothing is deleted without being remembered.
@@ -453,7 +486,7 @@ func TestEveryLimitHasADefault(t *testing.T) {
 	h := holderT(t, Limits{})
 	if h.limits.PutBurst != PutBurst || h.puts.burst != PutBurst || h.puts.perSecond != PutsPerMinute/60 ||
 		h.guests.perPeer != StreamsPerPeer || h.guests.most != Streams || h.watches.perPeer != WatchesPerPeer ||
-		h.memory.most != BodyMemory || h.upkeep.pace.perSecond != UpkeepRate {
+		h.memory.most != BodyMemory || h.upkeep.budget.perSecond != UpkeepRate {
 		t.Errorf("a holder with %+v", h.limits)
 	}
 }

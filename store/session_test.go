@@ -898,7 +898,7 @@ func TestOfferAnswerOfAnotherInbox(t *testing.T) {
 				t.Fatal(err)
 			}
 			mine := in.inbox() == k.inbox()
-			if err := h.upkeep.exchange(t.Context(), c, k.inbox()); (err == nil) != mine {
+			if err := h.upkeep.exchange(t.Context(), c, k.inbox(), time.Now().Add(visitTime)); (err == nil) != mine {
 				t.Errorf("the owner's: %t, %v", mine, err)
 			}
 		}

@@ -428,3 +428,45 @@ func collectFailing(t *testing.T, c *store.Client, key store.FetchKey) (*collect
 	}
 	return nil, r
 }
+
+// Holders that take all they are offered, as slowly as they may, do not keep others from getting their copies.
+func TestSlowHoldersAreInNobodysWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		limits := noStamps
+		limits.PutBurst = 100_000
+		old := newMachine(t, net, limits)
+		var slow []*storetest.Node
+		for range 2 {
+			n := net.Add(t, true)
+			n.Handle(store.DropProtocol, store.Slow(n.Key))
+			n.Down()
+			slow = append(slow, n)
+		}
+		fresh := newMachine(t, net, limits)
+		fresh.Down()
+		_, sender := outsider(t, net)
+		for range 80 {
+			in := storetest.NewInbox(t)
+			for range 60 {
+				put(t, sender, in.Message(body))
+			}
+		}
+		for _, n := range slow {
+			n.Up()
+		}
+		time.Sleep(2 * time.Hour)
+		in := storetest.NewInbox(t)
+		m := in.Message(body)
+		put(t, sender, m)
+		if copies([]*machine{old}, m) != 1 || copies([]*machine{fresh}, m) != 0 {
+			t.Fatal("the message is not where it should be")
+		}
+		fresh.Up()
+		for start := time.Now(); copies([]*machine{fresh}, m) == 0; time.Sleep(10 * time.Second) {
+			if took := time.Since(start); took > 2*time.Minute {
+				t.Fatalf("no copy after %v: %+v", took, old.holder.Status().Upkeep)
+			}
+		}
+	})
+}
