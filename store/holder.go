@@ -479,8 +479,9 @@ const (
 	viewTime  = 5 * time.Minute // how long a view is believed
 	viewPeers = 20              // how many nodes are near
 	maxViews  = 4096
-	lookups   = 4               // at once for others, and as many for this holder's own upkeep
-	lookTime  = 4 * time.Second // for one lookup
+	lookups   = 4               // at once for others
+	ownLooks  = 16              // at once for this holder's own upkeep, which waits for its turn
+	lookTime  = 4 * time.Second // for one lookup, and for others with the wait for their turn
 )
 
 // views remembers who is near a drop, so that strangers cannot make a holder look up more than it likes to, nor keep it
@@ -501,7 +502,7 @@ type view struct {
 
 func (v *views) init(near Neighbourhood) {
 	v.near, v.m = near, make(map[identity.Inbox]view)
-	v.own, v.others = make(chan struct{}, lookups), make(chan struct{}, lookups)
+	v.own, v.others = make(chan struct{}, ownLooks), make(chan struct{}, lookups)
 }
 
 // get returns the nearest nodes of a drop, from memory when that is fresh enough. slots is own or others.
@@ -512,14 +513,19 @@ func (v *views) get(ctx context.Context, inbox identity.Inbox, fresh time.Durati
 	if ok && time.Since(known.at) < fresh {
 		return known.peers, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if slots == v.others {
+		waiting, cancel = context.WithTimeout(ctx, lookTime)
+	}
 	defer cancel()
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case <-waiting.Done():
+		return nil, waiting.Err()
 	}
+	ctx, cancel = context.WithTimeout(waiting, lookTime)
+	defer cancel()
 	peers, err := v.near.Nearest(ctx, DropKey(inbox), viewPeers)
 	if len(peers) == 0 {
 		if err == nil {

@@ -1097,10 +1097,54 @@ func TestViews(t *testing.T) {
 	})
 }
 
+// One's own lookups wait for their turn, however many there are, and find somebody.
+func TestOwnLookupsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near := &counting{neighbours: neighbours{"a"}, takes: lookTime - time.Second}
+		var v views
+		v.init(near)
+		start := time.Now()
+		var work sync.WaitGroup
+		for i := range 10 * ownLooks {
+			work.Go(func() {
+				if _, err := v.get(t.Context(), identity.Inbox{byte(i)}, 0, v.own); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		work.Wait()
+		if took := time.Since(start); took != 10*near.takes || near.most != ownLooks {
+			t.Fatalf("%v, %d at once", took, near.most)
+		}
+	})
+}
+
+// A regular turn takes a view that is young enough; one after a change looks for itself.
+func TestTurnsShareViews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		near := &counting{neighbours: neighbours{h.cfg.Self, "a"}}
+		h.views.init(near)
+		look := func(moved bool, want int) {
+			t.Helper()
+			if got := h.upkeep.holders(t.Context(), job{moved: moved}); len(got) != 1 || near.n != want {
+				t.Fatalf("visits %v after %d lookups, want %d", got, near.n, want)
+			}
+		}
+		look(false, 1)
+		look(false, 1)
+		look(true, 2)
+		time.Sleep(viewTime)
+		look(false, 3)
+	})
+}
+
 type counting struct {
 	neighbours
 	mu     sync.Mutex
 	n, now int
+	most   int           // at once
+	takes  time.Duration // each
 	slow   chan struct{}
 }
 
@@ -1108,8 +1152,10 @@ func (c *counting) Nearest(ctx context.Context, _ []byte, _ int) ([]peer.ID, err
 	c.mu.Lock()
 	c.n++
 	c.now++
+	c.most = max(c.most, c.now)
 	slow := c.slow
 	c.mu.Unlock()
+	time.Sleep(c.takes)
 	if slow != nil {
 		<-ctx.Done()
 		return nil, ctx.Err()

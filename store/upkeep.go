@@ -282,7 +282,11 @@ func (u *upkeep) round(ctx context.Context, batch []job) {
 // holders returns whom to visit for an inbox, and notes whether this node is one of its holders.
 func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
 	h := u.h
-	near, err := h.views.get(ctx, j.inbox, 0, h.views.own)
+	fresh := viewTime
+	if j.moved {
+		fresh = 0
+	}
+	near, err := h.views.get(ctx, j.inbox, fresh, h.views.own)
 	if err != nil {
 		h.log.Debug("upkeep found no holders", "error", err)
 		u.again(j.inbox, j.moved)

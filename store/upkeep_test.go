@@ -470,3 +470,46 @@ func TestSlowHoldersAreInNobodysWay(t *testing.T) {
 		}
 	})
 }
+
+// lost is a node that takes its time to find others.
+type lost struct {
+	*storetest.Node
+	takes time.Duration
+}
+
+func (l lost) Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error) {
+	select {
+	case <-time.After(l.takes):
+		return l.Node.Nearest(ctx, key, n)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Slow lookups do not keep a holder of many inboxes from their turns.
+func TestTurnsDespiteSlowLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		const inboxes = 300
+		n := net.Add(t, true)
+		h, err := store.Open(store.HolderConfig{Dir: t.TempDir(), Self: n.ID, HostKey: n.Key, Near: lost{n, 3 * time.Second}, Dial: n, Limits: noStamps})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		n.Handle(store.DropProtocol, h.Serve)
+		_, sender := outsider(t, net)
+		for range inboxes {
+			put(t, sender, storetest.NewInbox(t).Message(body))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = h.Run(ctx) }()
+		time.Sleep(2*time.Minute + 30*time.Second)
+		if n := h.Status().Upkeep.Rounds; n < inboxes {
+			t.Errorf("%d turns of %d inboxes", n, inboxes)
+		}
+		cancel()
+		<-ended
+	})
+}
