@@ -36,10 +36,6 @@ const (
 	shunnedTurns = 5
 	// maxExpected is how many messages a visited holder expects on one stream.
 	maxExpected = 2 * InboxMessages
-	// rescuePeers is how many of the nearest nodes get what a holder has that is far from the drop by now, and
-	// rescueBatch how many messages it puts there in one turn.
-	rescuePeers = 3
-	rescueBatch = 100
 )
 
 // UpkeepStatus counts what upkeep did since the holder was opened.
@@ -65,6 +61,9 @@ type upkeep struct {
 	wake   chan struct{}
 	visits visits
 
+	rescues  chan struct{} // those under way
+	rescuing sync.WaitGroup
+
 	mu     sync.Mutex
 	turns  map[identity.Inbox]*turn
 	rounds int // under way
@@ -79,13 +78,13 @@ type turn struct {
 	ten     []peer.ID // the nearest at the last turn, without this node
 	last    time.Time // of a whole turn
 	shunned int       // turns in which another holder did not know this node as near
-	rescued digest    // what was put to nearer nodes from afar
+	rescue  rescue
 }
 
 func newUpkeep(h *Holder) *upkeep {
 	u := &upkeep{
 		h: h, budget: budget{perSecond: h.limits.UpkeepRate},
-		wake: make(chan struct{}, 1), turns: make(map[identity.Inbox]*turn),
+		wake: make(chan struct{}, 1), turns: make(map[identity.Inbox]*turn), rescues: make(chan struct{}, rescues),
 	}
 	u.visits = visits{
 		h: h, visit: u.visit, quick: make(chan struct{}, quickVisits), slow: make(chan struct{}, slowVisits),
@@ -134,6 +133,7 @@ func (u *upkeep) run(ctx context.Context) {
 	defer func() {
 		rounds.Wait()
 		u.visits.work.Wait()
+		u.rescuing.Wait()
 	}()
 	var changed time.Time // when a change is dealt with; zero means that there was none
 	for {
@@ -311,7 +311,7 @@ func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
 	if j.moved && len(visit) > 0 {
 		h.counts.moved.Add(1)
 	}
-	if !slices.Contains(near, h.cfg.Self) && len(near) == viewPeers {
+	if !slices.Contains(near, h.cfg.Self) && len(near) >= Copies {
 		// Those near the drop would not take upkeep from here, as far as one can tell.
 		u.rescue(ctx, j.inbox, ten[:min(rescuePeers, len(ten))])
 		return nil
@@ -330,6 +330,7 @@ func (u *upkeep) shunned(inbox identity.Inbox) {
 	if at := time.Now().Add(jitter(shunnedEvery)); at.Before(t.next) {
 		t.shunned++
 		t.next, t.moved = at, false
+		u.poke()
 	}
 }
 
@@ -340,6 +341,7 @@ func (u *upkeep) again(inbox identity.Inbox, moved bool) {
 	if t := u.turns[inbox]; t != nil {
 		if at := time.Now().Add(jitter(time.Minute)); at.Before(t.next) {
 			t.next, t.moved = at, moved
+			u.poke()
 		}
 	}
 }
@@ -497,47 +499,6 @@ func (u *upkeep) doubt(inbox identity.Inbox, id sealed.ID, o *sealed.Outer) {
 	}
 	defer m.body.Close()
 	_, _ = u.h.spool.readBody(id, m, o)
-}
-
-// rescue puts messages of a drop that is far from here by now to the nodes that are nearest, as a sender would. It
-// happens when all neighbours of a drop have gone at once, and once for the same messages.
-func (u *upkeep) rescue(ctx context.Context, inbox identity.Inbox, peers []peer.ID) {
-	d := u.h.spool.digest(inbox)
-	u.mu.Lock()
-	t := u.turns[inbox]
-	done := t == nil || t.rescued.same(d)
-	u.mu.Unlock()
-	if done {
-		return
-	}
-	whole := len(peers) > 0
-	for _, p := range peers {
-		ok, err := u.rescueTo(ctx, p, inbox)
-		if err != nil {
-			u.h.log.Debug("rescue failed", "peer", p, "error", err)
-		}
-		whole = whole && ok && err == nil
-	}
-	if whole {
-		u.mu.Lock()
-		t.rescued = d
-		u.mu.Unlock()
-	}
-}
-
-func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Inbox) (whole bool, err error) {
-	c, err := u.h.out.dial(ctx, p, DropProtocol)
-	if err != nil {
-		return false, err
-	}
-	defer func() { c.end(err) }()
-	items, more := u.h.spool.list(inbox, sealed.ID{}, rescueBatch)
-	for _, i := range items {
-		if err := u.push(ctx, c, inbox, i.ID, false); err != nil {
-			return false, err
-		}
-	}
-	return !more, nil
 }
 
 // digest answers a comparison: for each inbox whether it is the same here.

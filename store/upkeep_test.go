@@ -217,6 +217,68 @@ func TestRescueFromAfar(t *testing.T) {
 	})
 }
 
+// few is a node whose lookups find fewer than there are near.
+type few struct {
+	*storetest.Node
+	most int
+}
+
+func (f few) Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error) {
+	return f.Node.Nearest(ctx, key, min(n, f.most))
+}
+
+// All that is far away is put to the new ones, however much it is, although one message is refused there, and also when
+// a lookup does not find all twenty.
+func TestRescueIsWhole(t *testing.T) {
+	for _, found := range []int{20, 19} {
+		synctest.Test(t, func(t *testing.T) {
+			net := storetest.New()
+			first := net.Add(t, true)
+			h, err := store.Open(store.HolderConfig{Dir: t.TempDir(), Self: first.ID, HostKey: first.Key, Near: few{first, found}, Dial: first, Limits: noStamps})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			first.Handle(store.DropProtocol, h.Serve)
+			in := storetest.NewInbox(t)
+			_, sender := outsider(t, net)
+			var all []*sealed.Message
+			for range 149 {
+				m := in.Message(body)
+				all = append(all, m)
+				put(t, sender, m)
+			}
+			large := in.Message(3 << 20)
+			put(t, sender, large)
+			limits := noStamps
+			limits.InboxBytes = 2 << 20
+			others := cluster(t, net, 40, limits)
+			for slices.Index(net.Nearest(store.DropKey(in.Name()), 41), first.ID) < 25 {
+				others = append(others, newMachine(t, net, limits))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = h.Run(ctx) }()
+			time.Sleep(10 * time.Minute)
+			near := by(others, net.Nearest(store.DropKey(in.Name()), 3))
+			for i, m := range all {
+				if n := copies(near, m); n < 3 {
+					t.Errorf("%d found: message %d has %d copies at the nearest: %+v", found, i, n, h.Status().Upkeep)
+					break
+				}
+			}
+			// What was refused is tried again, the rest is there.
+			before := h.Status().Upkeep.Rescued
+			time.Sleep(3 * store.UpkeepEvery)
+			if n := h.Status().Upkeep.Rescued; n != before {
+				t.Errorf("%d copies were put again", n-before)
+			}
+			cancel()
+			<-ended
+		})
+	}
+}
+
 // A holder of many inboxes spreads its work.
 func TestUpkeepIsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
