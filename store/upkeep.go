@@ -414,7 +414,7 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox, un
 			if t.Inbox() != inbox {
 				return errors.New("tombstone is for another inbox")
 			}
-			if err := h.learn(ctx, t, blob); err != nil {
+			if err := h.learn(ctx, t, blob); err != nil && !isRefusal(err) {
 				return err
 			}
 		}
@@ -426,6 +426,9 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox, un
 				return errOver
 			}
 			if err := u.push(ctx, c, inbox, page.Items[place].ID, true); err != nil {
+				if isOfMessage(err) {
+					continue
+				}
 				if r := new(Refusal); errors.As(err, &r) && r.Code != CodeInternal && r.Code != CodeMemory {
 					return nil // it has no room for this inbox
 				}

@@ -161,6 +161,34 @@ func TestNewHolderIsFilled(t *testing.T) {
 	})
 }
 
+// A message that another holder does not take is in the way of no other one of the inbox.
+func TestRefusedCopyIsPassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		cluster(t, net, 1, noStamps)
+		_, sender := outsider(t, net)
+		in := storetest.NewInbox(t)
+		var small []*sealed.Message
+		for i := range 30 {
+			if i%3 == 0 {
+				put(t, sender, in.Message(3<<20))
+			}
+			m := in.Message(body)
+			small = append(small, m)
+			put(t, sender, m)
+		}
+		limits := noStamps
+		limits.InboxBytes = 2 << 20
+		fresh := newMachine(t, net, limits)
+		time.Sleep(2 * time.Minute)
+		for _, m := range small {
+			if copies([]*machine{fresh}, m) != 1 {
+				t.Fatalf("%d copies: %+v", fresh.holder.Status().Messages, fresh.holder.Status().Refused)
+			}
+		}
+	})
+}
+
 // A copy is kept when its holder is no longer among the nearest, and is cold then.
 func TestColdCopies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
