@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -491,9 +492,16 @@ func TestMemoryIsReserved(t *testing.T) {
 func TestLargeBodiesLeaveMemory(t *testing.T) {
 	m := memory{most: BodyMemory}
 	s := pipe{nil, new(int), new(int), 0, new(sync.Mutex)}
+	come := func(i, size int) error {
+		a, err := m.admit(s, peer.ID(fmt.Sprint(i)), size)
+		if err == nil {
+			err = a.grow(size)
+		}
+		return err
+	}
 	large := 0
 	for ; ; large++ {
-		if _, err := m.reserve(s, sealed.MaxBody); err != nil {
+		if err := come(large, sealed.MaxBody); err != nil {
 			want(t, err, CodeMemory, BodyMemory*3/4)
 			break
 		}
@@ -503,14 +511,135 @@ func TestLargeBodiesLeaveMemory(t *testing.T) {
 	}
 	small := 0
 	for ; ; small++ {
-		if _, err := m.reserve(s, largeBody); err != nil {
+		if err := come(10+small, largeBody); err != nil {
 			want(t, err, CodeMemory, BodyMemory)
 			break
 		}
 	}
-	if small*largeBody < BodyMemory/4 || m.used > BodyMemory {
+	if (small+1)*largeBody < BodyMemory/4 || m.used > BodyMemory {
 		t.Fatalf("%d smaller ones besides, %d bytes in all", small, m.used)
 	}
+}
+
+// One peer has a sixteenth of the memory, or one body of any size.
+func TestMemoryShare(t *testing.T) {
+	m := memory{most: BodyMemory}
+	s := pipe{nil, new(int), new(int), 0, new(sync.Mutex)}
+	a, err := m.admit(s, "peer", sealed.MaxBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.admit(s, "peer", 1)
+	want(t, err, CodeMemory, BodyMemory/bodyShare)
+	a.release()
+	var all []*arrival
+	for range BodyMemory / bodyShare >> 20 {
+		a, err := m.admit(s, "peer", 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, a)
+	}
+	_, err = m.admit(s, "peer", 1)
+	want(t, err, CodeMemory, BodyMemory/bodyShare)
+	if b, err := m.admit(s, "other", 1<<20); err != nil {
+		t.Fatal(err)
+	} else {
+		b.release()
+	}
+	for _, a := range all {
+		if err := a.grow(1 << 20); err != nil {
+			t.Fatal(err)
+		}
+		a.release()
+	}
+	if m.used != 0 || *s.memory != 0 || len(m.peers) != 0 {
+		t.Fatalf("left behind: %+v", &m)
+	}
+}
+
+// Bodies that are announced and do not come hold nothing that others need, however many peers announce them.
+func TestAnnouncedBodiesHoldNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		offer := func(from peer.ID, n int, size uint64) error {
+			m := k.letter(n, 0, month())
+			m.Outer.Size, m.Outer.Hash = size, [32]byte{byte(n), byte(n >> 8)}
+			var a putAnswer
+			return visitT(t, h, from).ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a)
+		}
+		for i := range 128 {
+			if err := offer(peer.ID(fmt.Sprint("stranger", i/8)), i, largeBody); err != nil && !isCode(err, CodeMemory) {
+				t.Fatal(err)
+			}
+		}
+		for i := range 100 {
+			if err := offer(peer.ID(fmt.Sprint("honest", i)), 1000+i, 100<<10); err != nil {
+				t.Fatalf("offer %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// A peer whose body did not come, or was another one, waits for a while before it may send the next.
+func TestPauseAfterBrokenBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		m := k.letter(1, 100_000, month())
+		silent := visitT(t, h, "peer")
+		var a putAnswer
+		if err := silent.ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a); err != nil {
+			t.Fatal(err)
+		}
+		<-silent.ended
+		other := visitT(t, h, "other")
+		wrong := *m
+		wrong.Body = k.letter(2, 100_000, month()).Body
+		want(t, other.put(&wrong, false), CodeHash, "")
+		for _, p := range []peer.ID{"peer", "other"} {
+			want(t, visitT(t, h, p).put(m, false), CodeMemory, int(bodyPause/time.Second))
+		}
+		if err := visitT(t, h, "third").put(k.letter(3, 100_000, month()), false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(bodyPause)
+		for i, p := range []peer.ID{"peer", "other"} {
+			if err := visitT(t, h, p).put(k.letter(4+i, 100_000, month()), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if synctest.Wait(); len(h.memory.peers) != 0 {
+			t.Fatalf("peers remembered: %v", h.memory.peers)
+		}
+	})
+}
+
+// When the memory is used up while a body comes, its sender is told so and hung up on.
+func TestMemoryEndsOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{BodyMemory: 100_000})
+		m := newKeys(t).letter(1, 90_000, month())
+		full, err := h.memory.admit(pipe{nil, new(int), new(int), 0, new(sync.Mutex)}, "other", 30_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := visitT(t, h, "peer")
+		var a putAnswer
+		if err := g.ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a); err != nil || !a.Want {
+			t.Fatal(err)
+		}
+		if _, err := g.c.s.Write(m.Body[:bodyAhead]); err != nil {
+			t.Fatal(err)
+		}
+		want(t, g.c.read(&a, AnswerTime), CodeMemory, 100_000)
+		<-g.ended
+		full.release()
+		if h.memory.used != 0 {
+			t.Fatalf("%d bytes left behind", h.memory.used)
+		}
+	})
 }
 
 func TestStreamLimits(t *testing.T) {
@@ -619,6 +748,7 @@ func TestWrongBody(t *testing.T) {
 		if h.spool.messages != 0 {
 			t.Fatal("a wrong body was kept")
 		}
+		time.Sleep(bodyPause)
 		if err := g.put(m, false); err != nil {
 			t.Fatal(err)
 		}
