@@ -152,13 +152,16 @@ func (h *Holder) Status() HolderStatus {
 // Serve answers one stream. It returns when the stream has ended, and ends it when ctx does.
 func (h *Holder) Serve(ctx context.Context, s Stream, remote peer.ID) {
 	x := newSession(s, remote, h.log)
-	leave, refusal := h.guests.enter(ctx, remote)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	solved := h.cfg.Near.Solved(remote)
+	leave, refusal := h.guests.admit(ctx, &seat{peer: remote, known: solved, end: end})
 	if refusal != nil {
 		h.counts.refused[refusal.Code].Add(1)
 		x.turnAway(refusal)
 		return
 	}
-	v := &visit{holder: h, session: x, leave: leave}
+	v := &visit{holder: h, session: x, leave: leave, end: end, solved: solved}
 	defer func() { v.leave() }()
 	x.serve(ctx, v.handle)
 }
@@ -168,6 +171,8 @@ type visit struct {
 	holder  *Holder
 	session *session
 	leave   func()
+	end     func()
+	solved  bool // the other side has solved the host puzzle
 
 	nonce    [32]byte
 	drawn    bool

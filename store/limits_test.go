@@ -525,6 +525,80 @@ func TestGuests(t *testing.T) {
 	})
 }
 
+// When the streams are full, the oldest of whoever has most makes room, and a quarter is kept for those who are known.
+func TestGuestsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(8, 64)
+		ended := make(map[string]int)
+		enter := func(p string, known bool) *Refusal {
+			_, refusal := g.admit(t.Context(), &seat{peer: peer.ID(p), known: known, end: func() { ended[p]++ }})
+			return refusal
+		}
+		for i := range 6 { // three quarters
+			for range 8 {
+				if r := enter(fmt.Sprint("hoarder", i), false); r != nil {
+					t.Fatal(r)
+				}
+			}
+		}
+		if len(ended) != 0 {
+			t.Fatalf("ended %v", ended)
+		}
+		for range 4 {
+			if r := enter("stranger", false); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if n := len(ended); n != 4 || ended["stranger"] != 0 || g.now() != 48 {
+			t.Fatalf("ended %v, %d in", ended, g.now())
+		}
+		for i := range 16 {
+			if r := enter(fmt.Sprint("known", i), true); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if n := len(ended); n != 4 || g.now() != 64 {
+			t.Fatalf("ended %v, %d in", ended, g.now())
+		}
+		// One more of these takes the place of a stranger, and never the other way round.
+		if r := enter("one more", true); r != nil || g.unknown != 47 {
+			t.Fatalf("%d strangers, %v", g.unknown, r)
+		}
+		for i := range 100 {
+			enter(fmt.Sprint("flood", i), false)
+		}
+		for i := range 16 {
+			if ended[fmt.Sprint("known", i)] != 0 {
+				t.Fatal("a stranger has the place of one who is known")
+			}
+		}
+	})
+}
+
+// Of many peers with a stream each nobody is turned out in the first minute.
+func TestGuestsHaveTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(8, 8)
+		out := 0
+		enter := func(i int) *Refusal {
+			_, refusal := g.admit(t.Context(), &seat{peer: peer.ID(fmt.Sprint(i)), end: func() { out++ }})
+			return refusal
+		}
+		for i := range 6 {
+			if r := enter(i); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if r := enter(6); r == nil || out != 0 {
+			t.Fatalf("%d turned out, %v", out, r)
+		}
+		time.Sleep(IdleTime)
+		if r := enter(7); r != nil || out != 1 {
+			t.Fatalf("%d turned out, %v", out, r)
+		}
+	})
+}
+
 // The times of a body grow with it, and are bounded.
 func TestBodyTime(t *testing.T) {
 	if d := bodyTime(0); d != AnswerTime {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -229,96 +228,6 @@ func readBody(s Stream, r io.Reader, size uint64, grow func(n int) error) ([]byt
 		at = next
 	}
 	return body, nil
-}
-
-// guests counts the streams of each peer.
-type guests struct {
-	perPeer int
-	most    int
-
-	mu      sync.Mutex
-	counts  map[peer.ID]int
-	waiting map[peer.ID]int
-	all     int
-	left    chan struct{} // closed and made anew when one leaves
-}
-
-func newGuests(perPeer, most int) guests {
-	return guests{
-		perPeer: perPeer, most: most,
-		counts: make(map[peer.ID]int), waiting: make(map[peer.ID]int), left: make(chan struct{}),
-	}
-}
-
-// enter admits a stream, or names the limit. It waits a moment for others to leave, since a peer that ends one stream
-// and begins the next may be a little ahead of us; as many may wait as may be in.
-func (g *guests) enter(ctx context.Context, p peer.ID) (leave func(), refusal *Refusal) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var patience <-chan time.Time
-	for {
-		if refusal = g.full(p); refusal == nil {
-			g.counts[p]++
-			g.all++
-			return sync.OnceFunc(func() { g.leave(p) }), nil
-		}
-		if patience == nil {
-			if g.waiting[p] >= g.perPeer {
-				return nil, refusal
-			}
-			t := time.NewTimer(hangUpTime)
-			defer t.Stop()
-			patience = t.C
-			g.waiting[p]++
-			defer func() {
-				if g.waiting[p]--; g.waiting[p] == 0 {
-					delete(g.waiting, p)
-				}
-			}()
-		}
-		left := g.left
-		g.mu.Unlock()
-		gone := false
-		select {
-		case <-left:
-		case <-patience:
-			gone = true
-		case <-ctx.Done():
-			gone = true
-		}
-		g.mu.Lock()
-		if gone {
-			return nil, refusal
-		}
-	}
-}
-
-// full says which limit is in the way of one more stream. It is called with the lock held.
-func (g *guests) full(p peer.ID) *Refusal {
-	if g.all >= g.most {
-		return refuse(CodeStreams, "%d streams are served at once", g.most)
-	}
-	if g.counts[p] >= g.perPeer {
-		return refuse(CodeStreams, "%d streams of one peer are served at once", g.perPeer)
-	}
-	return nil
-}
-
-func (g *guests) leave(p peer.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all--
-	if g.counts[p]--; g.counts[p] == 0 {
-		delete(g.counts, p)
-	}
-	close(g.left)
-	g.left = make(chan struct{})
-}
-
-func (g *guests) now() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all
 }
 
 // newNonce draws what the proofs on one stream must contain.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,7 @@ type neighbours []peer.ID
 func (n neighbours) Nearest(context.Context, []byte, int) ([]peer.ID, error) {
 	return n, nil
 }
+func (n neighbours) Solved(p peer.ID) bool    { return slices.Contains(n, p) }
 func (n neighbours) Changed() <-chan struct{} { return nil }
 
 // holderT is a holder whose only neighbour is "near".
@@ -684,6 +686,49 @@ func TestStreamLimits(t *testing.T) {
 	if h.guests.most != Streams || h.watches.most != Streams || h.memory.most != BodyMemory {
 		t.Fatal("defaults are not used")
 	}
+}
+
+// Throw-away peers that watch all they can do not keep anybody else from watching, for themselves or as a node that has
+// mail, for more than a moment.
+func TestWatchesAreNotHoarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{Streams: 64})
+		watch := func(from peer.ID, k keys) (*guest, error) {
+			g := visitT(t, h, from)
+			p := g.hello()
+			var n watchNotice
+			err := g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, k.key(), nil)}}}, &n)
+			return g, err
+		}
+		for i := range 10 {
+			k := newKeys(t)
+			for range WatchesPerPeer {
+				_, _ = watch(peer.ID(fmt.Sprint("stranger", i)), k)
+			}
+		}
+		if st := h.Status(); st.Watches > 64-64/keptStreams {
+			t.Fatalf("%d watches of strangers", st.Watches)
+		}
+		time.Sleep(time.Hour)
+		if _, err := watch("honest", newKeys(t)); err != nil {
+			t.Fatal(err)
+		}
+		k := newKeys(t)
+		storeT(t, h.spool, k.letter(1, sealed.MinBody, month()), "sender")
+		owner, err := watch("owner", k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := watch("near", newKeys(t)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			_, _ = watch(peer.ID(fmt.Sprint("late", i)), newKeys(t))
+		}
+		if synctest.Wait(); owner.over() {
+			t.Fatal("the watch of an inbox with mail was ended")
+		}
+	})
 }
 
 func TestBoundsOfRequests(t *testing.T) {
