@@ -39,6 +39,7 @@ type Holder struct {
 	log     *slog.Logger
 	spool   *spool
 	puts    *rate
+	asks    *rate // digests, and offers that none came before
 	guests  guests
 	watches guests
 	memory  memory
@@ -100,6 +101,7 @@ func Open(cfg HolderConfig) (*Holder, error) {
 	h := &Holder{
 		cfg: cfg, limits: l, log: cfg.Log, spool: spool,
 		puts:     newRate(l.PutBurst, l.PutsPerMinute),
+		asks:     newRate(l.PutBurst, l.PutsPerMinute),
 		guests:   newGuests(l.StreamsPerPeer, l.Streams),
 		watches:  newGuests(l.WatchesPerPeer, l.Streams),
 		memory:   memory{most: l.BodyMemory},
@@ -470,6 +472,7 @@ func (h *Holder) expiring(ctx context.Context) {
 			h.log.Error("spool compaction failed", "error", err)
 		}
 		h.puts.sweep(time.Now())
+		h.asks.sweep(time.Now())
 		h.views.sweep(time.Now())
 		select {
 		case <-ctx.Done():
@@ -564,8 +567,21 @@ func (v *views) sweep(now time.Time) {
 	}
 }
 
-// isNear tells whether the other side of this stream is near a drop, in this node's own view.
+// asking counts a request for which this holder may have to look who is near a drop.
+func (v *visit) asking() error {
+	h := v.holder
+	if v.solved && !h.asks.take(v.session.remote, time.Now()) {
+		return refuse(CodeRate, "%d digests a minute are answered to one peer, and %d at once", h.limits.PutsPerMinute, h.limits.PutBurst)
+	}
+	return nil
+}
+
+// isNear tells whether the other side of this stream is near a drop, in this node's own view. Nobody who has not solved
+// the host puzzle is near any, and nothing is looked up for them.
 func (v *visit) isNear(ctx context.Context, inbox identity.Inbox) (bool, error) {
+	if !v.solved {
+		return false, nil
+	}
 	if a, ok := v.near[inbox]; ok {
 		return a.near, a.err
 	}

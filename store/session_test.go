@@ -1294,6 +1294,57 @@ func TestOwnLookupsWait(t *testing.T) {
 	})
 }
 
+// For whoever has not solved the puzzle nothing is looked up, and others ask so often and no more.
+func TestAskersAreMetered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		near := &counting{neighbours: neighbours{h.cfg.Self, "near"}}
+		h.views.init(near)
+		inbox := byte(0)
+		digests := func(g *guest) (states digestAnswer, err error) {
+			inbox++
+			err = g.ask(&request{Digest: &digestRequest{Inboxes: []digest{{Inbox: identity.Inbox{inbox}}}}}, &states)
+			return states, err
+		}
+		stranger := visitT(t, h, "stranger")
+		for range PutBurst + 1 {
+			if a, err := digests(stranger); err != nil || a.Results[0] != digestNotNear {
+				t.Fatal(a, err)
+			}
+		}
+		want(t, stranger.ask(&request{Offer: &offerRequest{}}, &offerAnswer{}), CodeNear, "")
+		if near.n != 0 || len(h.asks.meters) != 0 {
+			t.Fatalf("%d lookups for a stranger, %d meters", near.n, len(h.asks.meters))
+		}
+		g := visitT(t, h, "near")
+		for i := range PutBurst / 2 {
+			if a, err := digests(g); err != nil || a.Results[0] != digestSame {
+				t.Fatal(a, err)
+			}
+			// An offer after a digest is free.
+			if err := g.ask(&request{Offer: &offerRequest{Inbox: identity.Inbox{inbox}}}, &offerAnswer{}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		for i := range PutBurst / 2 {
+			o := &offerRequest{Inbox: identity.Inbox{1, byte(i), byte(i >> 8), 1}}
+			if err := g.ask(&request{Offer: o}, &offerAnswer{}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		_, err := digests(g)
+		want(t, err, CodeRate, PutsPerMinute)
+		want(t, g.ask(&request{Offer: &offerRequest{Inbox: identity.Inbox{2, 1}}}, &offerAnswer{}), CodeRate, PutBurst)
+		if err := g.put(newKeys(t).letter(1, sealed.MinBody, month()), false); err != nil {
+			t.Fatalf("a put is counted with the digests: %v", err)
+		}
+		time.Sleep(time.Minute / PutsPerMinute)
+		if _, err := digests(visitT(t, h, "near")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A regular turn takes a view that is young enough; one after a change looks for itself.
 func TestTurnsShareViews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

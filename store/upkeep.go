@@ -506,6 +506,9 @@ func (u *upkeep) doubt(inbox identity.Inbox, id sealed.ID, o *sealed.Outer) {
 
 // digest answers a comparison: for each inbox whether it is the same here.
 func (v *visit) digest(ctx context.Context, q *digestRequest) error {
+	if err := v.asking(); err != nil {
+		return err
+	}
 	var a digestAnswer
 	v.theirs = make(map[identity.Inbox]digest, len(q.Inboxes))
 	for _, d := range q.Inboxes {
@@ -530,6 +533,11 @@ func (v *visit) digest(ctx context.Context, q *digestRequest) error {
 // offer answers which of the offered messages this holder lacks. Those may be put as upkeep, on this stream.
 func (v *visit) offer(ctx context.Context, q *offerRequest) error {
 	h := v.holder
+	if _, known := v.near[q.Inbox]; !known {
+		if err := v.asking(); err != nil {
+			return err
+		}
+	}
 	near, err := v.isNear(ctx, q.Inbox)
 	if err != nil || !near {
 		return refuse(CodeNear, "you are not among the %d nodes nearest to that drop, as seen from here", viewPeers)
