@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -950,9 +951,28 @@ func (s *spool) expire(now time.Time) (messages int, err error) {
 	return messages, err
 }
 
-// sparse is the part of a segment that may be dead before the rest is moved, so that a few messages that nobody
-// collects do not keep the space of the many that were.
-const sparse = 0.3
+// A segment of which no more than the part sparse is live is emptied, so that a few messages that nobody collects do
+// not keep the space of the many that were. When the spool takes more than the part tight of its capacity on the disk,
+// dead records included, segments are emptied of which dense of what they take is live. So a spool does not take much
+// more than its capacity / dense: besides, there are the segments that are not full yet, one for each day.
+const (
+	sparse = 0.3
+	tight  = 0.75
+	dense  = 0.7
+)
+
+// disk is how many bytes the spool takes on the disk, with records that were freed and are not given back yet.
+func (s *spool) disk() int64 {
+	s.mu.Lock()
+	logs := slices.Collect(maps.Values(s.days))
+	bytes := s.bytes
+	s.mu.Unlock()
+	for _, log := range append(logs, s.graves) {
+		st := log.Status()
+		bytes += st.DiskBytes - st.LiveBytes
+	}
+	return bytes
+}
 
 // compact moves messages out of segments of which little is left. A crash on the way leaves a message twice, which
 // the next open mends.
@@ -968,8 +988,12 @@ func (s *spool) compact(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	old := make(map[place]bool)
+	ofDisk := 0.0
+	if float64(s.disk()) > tight*float64(s.capacity) {
+		ofDisk = dense
+	}
 	for d, log := range days {
-		for _, n := range log.Sparse(sparse) {
+		for _, n := range log.Sparse(sparse, ofDisk) {
 			old[place{d, n}] = true
 		}
 	}

@@ -468,6 +468,60 @@ func TestSpoolCompact(t *testing.T) {
 	}
 }
 
+// However many small messages come and go, a spool does not take much more on the disk than its capacity allows.
+func TestSpoolDiskIsBounded(t *testing.T) {
+	const size = 7400 // too small for its pages to be given back
+	s := spoolAt(t, t.TempDir(), 1<<30, free(Limits{PeerShare: 1}))
+	k := newKeys(t)
+	var all []*sealed.Message
+	for n := 0; n < 3*spoolSegment; n += size {
+		all = append(all, k.letter(len(all), size, month()))
+	}
+	next := make(chan *sealed.Message)
+	var work sync.WaitGroup
+	for range 64 {
+		work.Go(func() {
+			for m := range next {
+				if _, err := s.store(m, "peer"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, m := range all {
+		next <- m
+	}
+	close(next)
+	work.Wait()
+	var gone []*sealed.Message
+	for i, m := range all {
+		if i%5 > 1 {
+			gone = append(gone, m)
+		}
+	}
+	for batch := range slices.Chunk(gone, 1000) {
+		buryT(t, s, k, "owner", batch...)
+	}
+	// While there is room, two fifths that are live are left where they are.
+	before := s.disk()
+	if err := s.compact(t.Context()); err != nil || s.disk() < before-spoolSegment/2 {
+		t.Fatalf("%d bytes of %d remain, %v", s.disk(), before, err)
+	}
+	s.capacity = before
+	if err := s.compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := s.days[month()]
+	for deadline := time.Now().Add(20 * time.Second); log.Status().Segments > 2 && time.Now().Before(deadline); {
+		log.Trim()
+	}
+	if got, most := s.disk(), s.bytes*10/7+spoolSegment; got > most || got > before*2/3 {
+		t.Fatalf("%d bytes of %d remain, want %d", got, before, most)
+	}
+	readT(t, s, all[0])
+	readT(t, s, all[len(all)/5*5-5])
+}
+
 // A message id covers the expiry and the inbox, so nothing that is put again can displace a message.
 func TestPutAgainWithOtherExpiry(t *testing.T) {
 	s := spoolAt(t, t.TempDir(), 1<<30, free(Limits{}))

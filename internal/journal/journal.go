@@ -100,6 +100,7 @@ type Status struct {
 	Segments  int    // segment files
 	Records   int    // live records
 	LiveBytes int64  // bytes of live records
+	DiskBytes int64  // bytes of all records, without what was given back since the journal was opened
 	Appends   uint64 // records appended
 	Commits   uint64 // syncs these needed
 	Failures  uint64 // commits that failed
@@ -615,14 +616,18 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) (more boo
 	return true, nil
 }
 
-// Sparse lists the segments that take no further record and of which at most that part is live, the emptiest first.
-// Their owner may append those records anew and free the old ones, so that the segments can go.
-func (l *Log) Sparse(part float64) []uint32 {
+// Sparse lists the segments that take no further record and of which little is live, the emptiest first: at most the
+// part ofFile of what was ever in them, or the part ofDisk of what they still take on the disk. Their owner may append
+// those records anew and free the old ones, so that the segments can go.
+func (l *Log) Sparse(ofFile, ofDisk float64) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var sparse []*segment
 	for _, s := range l.segments {
-		if s.full && s.file == nil && s.live > 0 && float64(s.liveBytes) <= part*float64(s.end) {
+		if !s.full || s.file != nil || s.live == 0 {
+			continue
+		}
+		if live := float64(s.liveBytes); live <= ofFile*float64(s.end) || live <= ofDisk*float64(s.end-s.given) {
 			sparse = append(sparse, s)
 		}
 	}
@@ -649,6 +654,7 @@ func (l *Log) Status() Status {
 	for _, s := range l.segments {
 		st.Records += s.live
 		st.LiveBytes += s.liveBytes
+		st.DiskBytes += s.end - s.given
 	}
 	return st
 }

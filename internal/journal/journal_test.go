@@ -341,7 +341,7 @@ func TestSparse(t *testing.T) {
 	for i := range 40 {
 		refs = append(refs, appendT(t, l, fmt.Sprint(i), bodyOf(i, 1000)))
 	}
-	if got := l.Sparse(0.3); len(got) != 0 {
+	if got := l.Sparse(0.3, 0); len(got) != 0 {
 		t.Fatalf("sparse %v", got)
 	}
 	for i, r := range refs {
@@ -349,7 +349,10 @@ func TestSparse(t *testing.T) {
 			l.Free(r)
 		}
 	}
-	got := l.Sparse(0.3)
+	got := l.Sparse(0.3, 0)
+	if more := l.Sparse(0, 0.9); len(more) != 3 || l.Status().DiskBytes != 40*l.Status().LiveBytes/int64(l.Status().Records) {
+		t.Fatalf("sparse on the disk %v, %+v", more, l.Status())
+	}
 	if !slices.Equal(got, []uint32{1, 3}) && !slices.Equal(got, []uint32{3, 1}) {
 		t.Fatalf("sparse %v", got)
 	}
@@ -682,6 +685,9 @@ func TestTrim(t *testing.T) {
 	l.Trim()
 	if got := allocated(t, segment); got > 300<<10 {
 		t.Errorf("%d bytes are still in use", got)
+	}
+	if st := l.Status(); allocated(t, segment) > 0 && st.DiskBytes > 300<<10 {
+		t.Errorf("status %+v", st)
 	}
 	l.Close()
 	l.Trim()
