@@ -132,7 +132,8 @@ func (s *spool) load(now time.Time) error {
 			return err
 		}
 	}
-	if err := syncDir(s.dir); err != nil {
+	// The journals sync the entries of their own directories.
+	if err := errors.Join(syncDir(filepath.Dir(s.dir)), syncDir(s.dir)); err != nil {
 		return err
 	}
 	graves, err := journal.Open(filepath.Join(s.dir, "graves"), journal.Options{SegmentSize: spoolSegment, Log: s.log})
@@ -290,9 +291,6 @@ func (s *spool) day(d identity.Day) (*journal.Log, error) {
 	log, err := journal.Open(s.dayDir(d), journal.Options{SegmentSize: spoolSegment, Log: s.log})
 	if err != nil {
 		return nil, err
-	}
-	if err := syncDir(filepath.Join(s.dir, "days")); err != nil {
-		return nil, errors.Join(err, log.Close())
 	}
 	s.mu.Lock()
 	s.days[d] = log
@@ -695,15 +693,11 @@ func (r *reservation) commit(ctx context.Context, body []byte) (tombstone []byte
 	return was.tombstone, false, errors.Join(err, lookErr)
 }
 
-// writeLarge writes a body under its final name, with one sync of the file and one of the directory. A file that is
+// writeLarge writes a body under its final name, and syncs the file, its directory and that one's entry. A file that is
 // there already is from a put that did not get to its journal record.
 func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	dir := s.largeDir(d)
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	f, err := os.OpenFile(s.largePath(d, id), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -713,9 +707,9 @@ func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	if _, err := f.Write(body); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	// Both at once: the file system makes one commit of them.
+	// Both at once: the file system makes one commit of them. Whoever made the directory may not have synced its entry.
 	entry := make(chan error, 1)
-	go func() { entry <- syncDir(dir) }()
+	go func() { entry <- errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))) }()
 	return errors.Join(f.Sync(), <-entry, f.Close())
 }
 

@@ -169,6 +169,10 @@ func open(dir string, opt Options, d disk) (*Log, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	// Also when it was there: the last run may have ended before it synced this.
+	if err := d.SyncDir(filepath.Dir(dir)); err != nil {
+		return nil, err
+	}
 	if err := l.load(); err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("open journal: %w", err)

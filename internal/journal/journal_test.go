@@ -700,6 +700,34 @@ func TestTrim(t *testing.T) {
 	}
 }
 
+// syncedDisk notes which directories are synced.
+type syncedDisk struct {
+	osDisk
+	dirs *[]string
+}
+
+func (d syncedDisk) SyncDir(path string) error {
+	*d.dirs = append(*d.dirs, path)
+	return d.osDisk.SyncDir(path)
+}
+
+// A journal's directory is on the disk as soon as what is in it, also when it was made and not synced before.
+func TestDirectoryIsSynced(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "journal")
+	for range 2 {
+		var dirs []string
+		l, err := open(dir, Options{SegmentSize: small}, syncedDisk{dirs: &dirs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if !slices.Equal(dirs, []string{parent, dir}) {
+			t.Fatalf("synced %q", dirs)
+		}
+	}
+}
+
 // What lies in a journal is nobody else's, and no file is larger than a segment can be.
 func TestFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "journal")
