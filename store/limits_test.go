@@ -146,19 +146,23 @@ func TestReservationsEnd(t *testing.T) {
 	}
 }
 
-// One more bit is asked per doubling of the fill above a quarter, and nothing of upkeep.
+// One more bit is asked per doubling of the inbox's fill above a quarter, and up to four when the holder is full, of
+// senders.
 func TestStampBits(t *testing.T) {
 	l := Limits{}.withDefaults()
 	for _, c := range []struct {
-		size uint64
-		fill float64
-		bits int
+		size          uint64
+		inbox, holder float64
+		bits          int
 	}{
-		{sealed.MinBody, 0, 18}, {64 << 10, 0.25, 18}, {64<<10 + 1, 0, 19}, {1 << 20, 0, 22},
-		{sealed.MinBody, 0.26, 19}, {sealed.MinBody, 0.5, 19}, {sealed.MinBody, 0.51, 20}, {1 << 20, 0.99, 24},
+		{sealed.MinBody, 0, 0, 18}, {64 << 10, 0.25, 0, 18}, {64<<10 + 1, 0, 0, 19}, {1 << 20, 0, 0, 22},
+		{sealed.MinBody, 0.26, 0, 19}, {sealed.MinBody, 0.5, 0, 19}, {sealed.MinBody, 0.51, 0, 20}, {1 << 20, 0.99, 0, 24},
+		{sealed.MinBody, 0, 0.5, 18}, {sealed.MinBody, 0, 0.51, 19}, {sealed.MinBody, 0, 0.76, 20},
+		{sealed.MinBody, 0, 0.88, 21}, {sealed.MinBody, 0, 0.94, 22}, {sealed.MinBody, 0, 1.1, 22},
+		{sealed.MinBody, 1.1, 1.1, 18 + maxMore},
 	} {
-		if got := l.stampBits(c.size, c.fill); got != c.bits {
-			t.Errorf("%d bytes at %v: %d bits, want %d", c.size, c.fill, got, c.bits)
+		if got := l.stampBits(c.size, c.inbox, c.holder); got != c.bits {
+			t.Errorf("%d bytes at %v and %v: %d bits, want %d", c.size, c.inbox, c.holder, got, c.bits)
 		}
 	}
 	l = Limits{InboxMessages: 8, PeerShare: 1, StampDiscount: 10}.withDefaults()
@@ -200,6 +204,49 @@ func TestStampBits(t *testing.T) {
 	if _, err := s.store(m, "peer"); !isCode(err, CodeStamp) && m.Outer.Stamp.Valid(m.Outer.ID(), 8) {
 		t.Fatalf("too little work: %v", err)
 	}
+}
+
+// The last of a holder's room costs more, but for upkeep; cold copies do not count, since they make room.
+func TestFullHolderAsksForMore(t *testing.T) {
+	const size = 10_000
+	l := Limits{StampDiscount: 18}.withDefaults()
+	s := spoolAt(t, t.TempDir(), 4*(size+overhead), l)
+	k, other := newKeys(t), newKeys(t)
+	for i := range 2 {
+		storeT(t, s, k.letter(i, size, month()), "peer")
+	}
+	storeT(t, s, other.letter(2, size, month()), "")
+	last := k.letter(3, size, month())
+	for last.Outer.Stamp.Valid(last.Outer.ID(), 1) {
+		last.Outer.Stamp.Nonce++
+	}
+	_, err := s.store(last, "peer")
+	want(t, err, CodeStamp, "holder to 75 %")
+	s.setCold(other.inbox(), true)
+	s.setCold(other.inbox(), true)
+	if s.cold != size+overhead {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	storeT(t, s, last, "peer")
+	s.setCold(other.inbox(), false)
+	if s.cold != 0 {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	upkeep := k.letter(4, size/2, month())
+	s.capacity += size / 4
+	for upkeep.Outer.Stamp.Valid(upkeep.Outer.ID(), 1) {
+		upkeep.Outer.Stamp.Nonce++
+	}
+	_, err = s.store(upkeep, "peer")
+	if r := new(Refusal); !errors.As(err, &r) || r.Code != CodeStamp || r.Bits != maxHolderBits {
+		t.Fatalf("the last room: %v", err)
+	}
+	s.setCold(other.inbox(), true)
+	buryT(t, s, other, "owner", other.letter(2, size, month()))
+	if s.cold != 0 {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	storeT(t, s, upkeep, "")
 }
 
 func TestRate(t *testing.T) {

@@ -21,8 +21,9 @@ const (
 	putTo = Copies + 2
 	// Quorum is how many of the ten must have a message on their disks before it counts as replicated.
 	Quorum = 6
-	// maxMore is how many bits of work more than the size costs are done at a holder's word: 16 times the usual.
-	maxMore = 4
+	// maxMore is how many bits of work more than the size costs are done at a holder's word: 64 times the usual, which is
+	// as much as holders of our kind ever ask.
+	maxMore = maxInboxBits + maxHolderBits
 )
 
 // PutResult is what came of a put.

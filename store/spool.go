@@ -55,6 +55,7 @@ type spool struct {
 	claims   map[sealed.ID]chan struct{} // bodies that are arriving
 	touching map[sealed.ID]chan struct{} // messages whose bytes are being written or removed
 	bytes    int64                       // kept and reserved
+	cold     int64                       // of these, of cold copies
 	messages int
 	tombs    int
 	unseen   int // of these, messages that were never here
@@ -321,6 +322,9 @@ func (s *spool) charge(b *inbox, from peer.ID, bytes int64, messages int) {
 	s.messages += messages
 	b.bytes += bytes
 	b.messages += messages
+	if b.cold {
+		s.cold += bytes
+	}
 	if from == "" {
 		return
 	}
@@ -510,11 +514,13 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 		}
 	}
 	fill := max(float64(b.bytes)/float64(l.InboxBytes), float64(b.messages)/float64(l.InboxMessages))
+	whole := float64(s.bytes-s.cold) / float64(s.capacity) // cold copies make room
 	if upkeep {
-		fill = 0
+		fill, whole = 0, 0
 	}
-	if bits := l.stampBits(r.outer.Size, fill); bits > 0 && (r.outer.Stamp == nil || !r.outer.Stamp.Valid(r.id, bits)) {
-		refusal := refuse(CodeStamp, "the inbox is filled to %d %%, and a stamp of %d bits is asked", int(100*fill), bits)
+	if bits := l.stampBits(r.outer.Size, fill, whole); bits > 0 && (r.outer.Stamp == nil || !r.outer.Stamp.Valid(r.id, bits)) {
+		refusal := refuse(CodeStamp, "the inbox is filled to %d %% and this holder to %d %%, and a stamp of %d bits is asked",
+			int(100*fill), int(100*whole), bits)
 		refusal.Bits = uint8(bits)
 		return nil, refusal
 	}
@@ -893,8 +899,14 @@ func (s *spool) offers(key identity.Inbox) []*offerRequest {
 func (s *spool) setCold(key identity.Inbox, cold bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.inboxes[key]; b != nil {
-		b.cold = cold
+	b := s.inboxes[key]
+	if b == nil || b.cold == cold {
+		return
+	}
+	if b.cold = cold; cold {
+		s.cold += b.bytes
+	} else {
+		s.cold -= b.bytes
 	}
 }
 
