@@ -308,7 +308,7 @@ func TestUpkeepRate(t *testing.T) {
 		if err := b.spend(t.Context(), "b", UpkeepRate); !errors.Is(err, errBudget) || time.Since(start) != 11*time.Second+patience {
 			t.Fatalf("after %v: %v", time.Since(start), err)
 		}
-		time.Sleep(start.Add(71 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(start.Add(71 * time.Second)))
 		spend("b", 1, 71*time.Second)
 	})
 }

@@ -89,6 +89,9 @@ func (v *visits) keep(ctx context.Context, p peer.ID) {
 		}
 		t.Stop()
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.due, p) // the next run begins anew
 }
 
 // one makes one visit. After quickTime it goes on as a slow one.
