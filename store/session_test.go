@@ -1083,6 +1083,31 @@ func TestOfferAnswerOfAnotherInbox(t *testing.T) {
 	})
 }
 
+// What a visited holder refuses is passed over, left for the next visit or for the next turn.
+func TestRefusalsInAVisit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		storeT(t, h.spool, k.letter(1, sealed.MinBody, month()), "peer")
+		for code, want := range map[Code]int{CodeMemory: 1, CodeInboxBytes: 0, CodeStamp: 0, CodeCapacity: 0} {
+			var answers bytes.Buffer
+			for _, a := range []any{
+				&digestAnswer{Results: []digestState{digestDiffers}}, &offerAnswer{Lacks: []uint64{0}}, &putAnswer{Refused: refuse(code, "no")},
+			} {
+				if err := wire.WriteFrame(&answers, a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.out.transport = answering(answers.Bytes())
+			left, err := h.upkeep.visit(t.Context(), "near", []identity.Inbox{k.inbox()})
+			if err != nil || len(left) != want {
+				t.Errorf("code %d: %d left, %v", code, len(left), err)
+			}
+		}
+		h.out.ending.Wait()
+	})
+}
+
 // What a holder expects on one stream is bounded.
 func TestExpectedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

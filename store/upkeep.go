@@ -429,10 +429,14 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox, un
 				if isOfMessage(err) {
 					continue
 				}
-				if r := new(Refusal); errors.As(err, &r) && r.Code != CodeInternal && r.Code != CodeMemory {
-					return nil // it has no room for this inbox
+				r := new(Refusal)
+				switch {
+				case !errors.As(err, &r) || r.Code == CodeInternal:
+					return err
+				case r.Code == CodeMemory:
+					return errOver // for now
 				}
-				return err
+				return nil // it has no room for this inbox
 			}
 		}
 	}

@@ -288,7 +288,11 @@ func TestRescueIsWhole(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() { defer close(ended); _ = h.Run(ctx) }()
-			time.Sleep(10 * time.Minute)
+			time.Sleep(time.Minute)
+			if n := h.Status().Upkeep.Rescued; n == 0 || n > 3*100 {
+				t.Errorf("%d copies in the first turn", n)
+			}
+			time.Sleep(9 * time.Minute)
 			near := by(others, net.Nearest(store.DropKey(in.Name()), 3))
 			for i, m := range all {
 				if n := copies(near, m); n < 3 {

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/identity/sealed"
 )
 
 func visitsT(h *Holder, visit func(ctx context.Context, p peer.ID, due []identity.Inbox) ([]identity.Inbox, error)) *visits {
@@ -91,5 +94,33 @@ func TestSlowVisitsMakeRoom(t *testing.T) {
 		if v.work.Wait(); !visited {
 			t.Fatal("a holder is not visited any more")
 		}
+	})
+}
+
+// A visit to a holder that takes its time ends, after the message that is under way, and leaves the rest for later.
+func TestVisitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		for i := range 30 {
+			storeT(t, h.spool, k.letter(i, sealed.MinBody, month()), "peer")
+		}
+		key, id := hostOf(t)
+		a, b := net.Pipe()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			Slow(key)(t.Context(), pipe{b, new(int), new(int), 0, new(sync.Mutex)}, h.cfg.Self)
+			b.Close()
+		}()
+		h.out.transport = one{pipe{a, new(int), new(int), 0, new(sync.Mutex)}}
+		start := time.Now()
+		left, err := h.upkeep.visit(t.Context(), id, []identity.Inbox{k.inbox()})
+		if took := time.Since(start); err != nil || len(left) != 1 || took < visitTime || took > visitTime+PeerTime+bodyTime(sealed.MinBody) {
+			t.Fatalf("%d left after %v, %v", len(left), took, err)
+		}
+		a.Close()
+		h.out.ending.Wait()
+		<-ended
 	})
 }
