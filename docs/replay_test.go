@@ -129,6 +129,7 @@ func newScene(t *testing.T, dir string) *scene {
 type near []peer.ID
 
 func (n near) Nearest(context.Context, []byte, int) ([]peer.ID, error) { return n, nil }
+func (n near) Solved(peer.ID) bool                                     { return true }
 func (n near) Changed() <-chan struct{}                                { return nil }
 
 // hostKey writes the host key of a vector to a file and has it loaded.

@@ -2,13 +2,16 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 
 	leveldb "github.com/ipfs/go-ds-leveldb"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/peerpost/peerpost/dht"
+	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
@@ -57,7 +60,7 @@ func (n *Node) openNetwork(context.Context) error {
 		self: n.host.ID(), host: n.host, dht: n.dht, bits: n.cfg.stampBits, local: n.local, door: &door{n.owner}, clock: n.clock,
 		found: make(map[[32]byte]found), subs: make(map[chan struct{}]bool),
 	}
-	n.network.near = &neighbourhood{n.dht, n.network.changed(context.Background())}
+	n.network.near = &neighbourhood{n.dht, n.cfg.puzzleBits(), n.network.changed(context.Background())}
 	limits := store.Limits{StampDiscount: n.cfg.stampDiscount()}
 	n.holder, err = store.Open(store.HolderConfig{
 		Dir: n.home.holding(), Capacity: n.cfg.capacity(), Self: n.host.ID(), HostKey: n.key,
@@ -102,7 +105,21 @@ func (t transport) Open(ctx context.Context, p peer.ID, protocol string) (store.
 // the news of changes.
 type neighbourhood struct {
 	*dht.DHT
+	bits    int // of the host puzzle
 	changed <-chan struct{}
+}
+
+// Solved tells whether a node's key satisfies the host puzzle.
+func (n *neighbourhood) Solved(p peer.ID) bool {
+	if n.bits == 0 {
+		return true
+	}
+	key, err := p.ExtractPublicKey()
+	if err != nil || key.Type() != crypto.Ed25519 {
+		return false
+	}
+	raw, err := key.Raw()
+	return err == nil && identity.PuzzleBits(ed25519.PublicKey(raw)) >= n.bits
 }
 
 func (n *neighbourhood) Changed() <-chan struct{} { return n.changed }

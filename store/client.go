@@ -85,16 +85,22 @@ func (c *Client) nearest(ctx context.Context, inbox identity.Inbox, n int) ([]pe
 // Deliver brings a message straight to a machine of its recipient and returns that machine's storage receipt, which
 // was checked. A *Refusal says why it was not taken.
 func (c *Client) Deliver(ctx context.Context, p peer.ID, m *sealed.Message) (receipt []byte, err error) {
-	conn, err := c.out.dial(ctx, p, DeliverProtocol)
+	var g given
+	err = later(ctx, func() error {
+		conn, err := c.out.dial(ctx, p, DeliverProtocol)
+		if err != nil {
+			return err
+		}
+		if g, err = conn.give(&m.Outer, m.Outer.ID(), false, bodyOf(m)); err != nil {
+			conn.abort()
+			return err
+		}
+		conn.close()
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("deliver: %w", err)
 	}
-	g, err := conn.give(&m.Outer, m.Outer.ID(), false, bodyOf(m))
-	if err != nil {
-		conn.abort()
-		return nil, fmt.Errorf("deliver: %w", err)
-	}
-	conn.close()
 	if g.receipt == nil {
 		return nil, errors.New("deliver: the answer has no receipt")
 	}
@@ -282,7 +288,7 @@ func (c *conn) getOne(a *getItem, k FetchKey, asked map[sealed.ID]bool, room fun
 		return fmt.Errorf("memory for a body: %w", err)
 	}
 	defer free()
-	body, err := readBody(c.s, c.r, o.Size)
+	body, err := readBody(c.s, c.r, o.Size, func(int) error { return nil })
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -283,9 +282,12 @@ func (l localSource) list(keys []FetchKey, page func(FetchKey, []Listed)) error 
 func (l localSource) get(k FetchKey, ids []sealed.ID, room func(sealed.ID, uint64) func(), item func(sealed.ID, *sealed.Message)) (missing []sealed.ID, err error) {
 	for _, id := range ids {
 		m, err := l.h.spool.read(k.Inbox, id, func(size uint64) func() { return room(id, size) })
-		if err != nil {
+		if errors.Is(err, errMissing) {
 			missing = append(missing, id)
 			continue
+		}
+		if err != nil {
+			return missing, err
 		}
 		item(id, m.message)
 		m.release()
@@ -610,11 +612,10 @@ func (s *spool) read(inbox identity.Inbox, id sealed.ID, room func(uint64) func(
 		return nil, err
 	}
 	release := room(o.Size)
-	body := make([]byte, o.Size)
-	if _, err := io.ReadFull(h.body, body); err != nil || !hashes(&o, body) {
+	body, err := s.readBody(id, h, &o)
+	if err != nil {
 		release()
-		s.forget(inbox, id, nil, errors.Join(err, errors.New("the body does not have its hash")))
-		return nil, errMissing
+		return nil, err
 	}
 	return &readMessage{&sealed.Message{Outer: o, Body: body}, release}, nil
 }

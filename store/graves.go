@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -266,14 +267,17 @@ func (s *spool) linkGrave(b *inbox, g *grave, items []buried) {
 	s.chargeGrave(g, 1)
 }
 
-// loadGraves reads the tombstones at open.
-func (s *spool) loadGraves(now time.Time) {
-	for ref, header := range s.graves.Records() {
+// loadGraves reads the tombstones at open. Without one that only cannot be read now, what it deleted would come back.
+func (s *spool) loadGraves(now time.Time) error {
+	return s.graves.Walk(func(ref journal.Ref, header []byte) error {
 		g, items, err := s.readGrave(ref, header)
-		if err != nil {
+		if errors.Is(err, errNoGrave) {
 			s.log.Error("tombstone is not readable", "error", err)
 			s.graves.Free(ref)
-			continue
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read tombstone: %w", err)
 		}
 		b := s.box(g.inbox)
 		if g.count(items); now.Before(gone(g.last)) {
@@ -283,21 +287,28 @@ func (s *spool) loadGraves(now time.Time) {
 			s.graves.Free(ref)
 		}
 		s.tidy(b)
-	}
+		return nil
+	})
 }
+
+// errNoGrave says that a record of the graves is no tombstone, or none any more.
+var errNoGrave = errors.New("no tombstone")
 
 func (s *spool) readGrave(ref journal.Ref, header []byte) (*grave, []buried, error) {
 	var m graveMeta
 	if err := wire.Unmarshal(header, &m); err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(errNoGrave, err)
 	}
 	_, blob, err := s.graves.Read(ref)
+	if isLost(err) {
+		return nil, nil, errors.Join(errNoGrave, err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	t, err := identity.ParseTombstone(blob)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(errNoGrave, err)
 	}
 	var items []buried
 	for i, item := range t.Items {
@@ -364,7 +375,7 @@ func (s *spool) answerOffer(o *offerRequest, now time.Time) (lacks []uint64, tom
 	for _, ref := range refs {
 		_, blob, err := s.graves.Read(ref)
 		if err != nil {
-			s.log.Error("tombstone is lost", "error", err)
+			s.log.Error("tombstone is not readable", "error", err)
 			continue
 		}
 		tombstones = append(tombstones, blob)

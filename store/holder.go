@@ -41,6 +41,7 @@ type Holder struct {
 	log     *slog.Logger
 	spool   *spool
 	puts    *rate
+	asks    *rate // digests, and offers that none came before
 	guests  guests
 	watches guests
 	memory  memory
@@ -102,6 +103,7 @@ func Open(cfg HolderConfig) (*Holder, error) {
 	h := &Holder{
 		cfg: cfg, limits: l, log: cfg.Log, spool: spool,
 		puts:     newRate(l.PutBurst, l.PutsPerMinute),
+		asks:     newRate(l.PutBurst, l.PutsPerMinute),
 		guests:   newGuests(l.StreamsPerPeer, l.Streams),
 		watches:  newGuests(l.WatchesPerPeer, l.Streams),
 		memory:   memory{most: l.BodyMemory},
@@ -154,13 +156,16 @@ func (h *Holder) Status() HolderStatus {
 // Serve answers one stream. It returns when the stream has ended, and ends it when ctx does.
 func (h *Holder) Serve(ctx context.Context, s Stream, remote peer.ID) {
 	x := newSession(s, remote, h.log)
-	leave, refusal := h.guests.enter(ctx, remote)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	solved := h.cfg.Near.Solved(remote)
+	leave, refusal := h.guests.admit(ctx, &seat{peer: remote, known: solved, end: end})
 	if refusal != nil {
 		h.counts.refused[refusal.Code].Add(1)
 		x.turnAway(refusal)
 		return
 	}
-	v := &visit{holder: h, session: x, leave: leave}
+	v := &visit{holder: h, session: x, leave: leave, end: end, solved: solved}
 	defer func() { v.leave() }()
 	x.serve(ctx, v.handle)
 }
@@ -170,6 +175,8 @@ type visit struct {
 	holder  *Holder
 	session *session
 	leave   func()
+	end     func()
+	solved  bool // the other side has solved the host puzzle
 
 	nonce    [32]byte
 	drawn    bool
@@ -396,7 +403,7 @@ func (v *visit) send(inbox identity.Inbox, id sealed.ID, size uint64) (bool, err
 		return false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, h.broken(err)
 	}
 	defer m.body.Close()
 	if err := x.write(&getItem{Outer: m.outer}, size); err != nil {
@@ -405,7 +412,7 @@ func (v *visit) send(inbox identity.Inbox, id sealed.ID, size uint64) (bool, err
 	if _, err := io.CopyN(x.w, m.body, m.size); err != nil {
 		// The frame is out, so the stream cannot be used on. A file that is too short is lost.
 		if errors.Is(err, io.EOF) {
-			h.spool.forget(inbox, id, nil, err)
+			h.spool.forget(id, m.entry, err)
 		}
 		return false, fmt.Errorf("send body: %w", err)
 	}
@@ -468,6 +475,7 @@ func (h *Holder) expiring(ctx context.Context) {
 			h.log.Error("spool compaction failed", "error", err)
 		}
 		h.puts.sweep(time.Now())
+		h.asks.sweep(time.Now())
 		h.views.sweep(time.Now())
 		select {
 		case <-ctx.Done():
@@ -482,8 +490,9 @@ const (
 	viewTime  = 5 * time.Minute // how long a view is believed
 	viewPeers = 20              // how many nodes are near
 	maxViews  = 4096
-	lookups   = 4               // at once for others, and as many for this holder's own upkeep
-	lookTime  = 4 * time.Second // for one lookup
+	lookups   = 4               // at once for others
+	ownLooks  = 16              // at once for this holder's own upkeep, which waits for its turn
+	lookTime  = 4 * time.Second // for one lookup, and for others with the wait for their turn
 )
 
 // views remembers who is near a drop, so that strangers cannot make a holder look up more than it likes to, nor keep it
@@ -504,7 +513,7 @@ type view struct {
 
 func (v *views) init(near Neighbourhood) {
 	v.near, v.m = near, make(map[identity.Inbox]view)
-	v.own, v.others = make(chan struct{}, lookups), make(chan struct{}, lookups)
+	v.own, v.others = make(chan struct{}, ownLooks), make(chan struct{}, lookups)
 }
 
 // get returns the nearest nodes of a drop, from memory when that is fresh enough. slots is own or others.
@@ -515,14 +524,19 @@ func (v *views) get(ctx context.Context, inbox identity.Inbox, fresh time.Durati
 	if ok && time.Since(known.at) < fresh {
 		return known.peers, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if slots == v.others {
+		waiting, cancel = context.WithTimeout(ctx, lookTime)
+	}
 	defer cancel()
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case <-waiting.Done():
+		return nil, waiting.Err()
 	}
+	ctx, cancel = context.WithTimeout(waiting, lookTime)
+	defer cancel()
 	peers, err := v.near.Nearest(ctx, DropKey(inbox), viewPeers)
 	if len(peers) == 0 {
 		if err == nil {
@@ -556,8 +570,21 @@ func (v *views) sweep(now time.Time) {
 	}
 }
 
-// isNear tells whether the other side of this stream is near a drop, in this node's own view.
+// asking counts a request for which this holder may have to look who is near a drop.
+func (v *visit) asking() error {
+	h := v.holder
+	if v.solved && !h.asks.take(v.session.remote, time.Now()) {
+		return refuse(CodeRate, "%d digests a minute are answered to one peer, and %d at once", h.limits.PutsPerMinute, h.limits.PutBurst)
+	}
+	return nil
+}
+
+// isNear tells whether the other side of this stream is near a drop, in this node's own view. Nobody who has not solved
+// the host puzzle is near any, and nothing is looked up for them.
 func (v *visit) isNear(ctx context.Context, inbox identity.Inbox) (bool, error) {
+	if !v.solved {
+		return false, nil
+	}
 	if a, ok := v.near[inbox]; ok {
 		return a.near, a.err
 	}

@@ -140,11 +140,21 @@ func Share(limit, others int64, part int) int64 {
 	return max(limit/int64(part), (limit-others)/2)
 }
 
-// stampBits is the work asked for a message to an inbox that is filled to a part: what its size costs, and one bit
-// more per doubling of the fill above a quarter.
-func (l Limits) stampBits(size uint64, fill float64) int {
+// The most bits that the fill of an inbox and that of the whole holder add to a stamp.
+const (
+	maxInboxBits  = 2
+	maxHolderBits = 4
+)
+
+// stampBits is the work asked for a message, when its inbox and the holder are filled to a part: what its size costs,
+// one bit more per doubling of the inbox's fill above a quarter, one when the holder is more than half full, and one
+// per halving of what is left then.
+func (l Limits) stampBits(size uint64, inbox, holder float64) int {
 	bits := sealed.StampBits(int(size)) - l.StampDiscount
-	for f := 0.25; fill > f && f < 1; f *= 2 {
+	for i, f := 0, 0.25; i < maxInboxBits && inbox > f; i, f = i+1, f*2 {
+		bits++
+	}
+	for i, left := 0, 0.5; i < maxHolderBits && 1-holder < left; i, left = i+1, left/2 {
 		bits++
 	}
 	return max(bits, 0)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -144,19 +146,23 @@ func TestReservationsEnd(t *testing.T) {
 	}
 }
 
-// One more bit is asked per doubling of the fill above a quarter, and nothing of upkeep.
+// One more bit is asked per doubling of the inbox's fill above a quarter, and up to four when the holder is full, of
+// senders.
 func TestStampBits(t *testing.T) {
 	l := Limits{}.withDefaults()
 	for _, c := range []struct {
-		size uint64
-		fill float64
-		bits int
+		size          uint64
+		inbox, holder float64
+		bits          int
 	}{
-		{sealed.MinBody, 0, 18}, {64 << 10, 0.25, 18}, {64<<10 + 1, 0, 19}, {1 << 20, 0, 22},
-		{sealed.MinBody, 0.26, 19}, {sealed.MinBody, 0.5, 19}, {sealed.MinBody, 0.51, 20}, {1 << 20, 0.99, 24},
+		{sealed.MinBody, 0, 0, 18}, {64 << 10, 0.25, 0, 18}, {64<<10 + 1, 0, 0, 19}, {1 << 20, 0, 0, 22},
+		{sealed.MinBody, 0.26, 0, 19}, {sealed.MinBody, 0.5, 0, 19}, {sealed.MinBody, 0.51, 0, 20}, {1 << 20, 0.99, 0, 24},
+		{sealed.MinBody, 0, 0.5, 18}, {sealed.MinBody, 0, 0.51, 19}, {sealed.MinBody, 0, 0.76, 20},
+		{sealed.MinBody, 0, 0.88, 21}, {sealed.MinBody, 0, 0.94, 22}, {sealed.MinBody, 0, 1.1, 22},
+		{sealed.MinBody, 1.1, 1.1, 18 + maxMore},
 	} {
-		if got := l.stampBits(c.size, c.fill); got != c.bits {
-			t.Errorf("%d bytes at %v: %d bits, want %d", c.size, c.fill, got, c.bits)
+		if got := l.stampBits(c.size, c.inbox, c.holder); got != c.bits {
+			t.Errorf("%d bytes at %v and %v: %d bits, want %d", c.size, c.inbox, c.holder, got, c.bits)
 		}
 	}
 	l = Limits{InboxMessages: 8, PeerShare: 1, StampDiscount: 10}.withDefaults()
@@ -198,6 +204,49 @@ func TestStampBits(t *testing.T) {
 	if _, err := s.store(m, "peer"); !isCode(err, CodeStamp) && m.Outer.Stamp.Valid(m.Outer.ID(), 8) {
 		t.Fatalf("too little work: %v", err)
 	}
+}
+
+// The last of a holder's room costs more, but for upkeep; cold copies do not count, since they make room.
+func TestFullHolderAsksForMore(t *testing.T) {
+	const size = 10_000
+	l := Limits{StampDiscount: 18}.withDefaults()
+	s := spoolAt(t, t.TempDir(), 4*(size+overhead), l)
+	k, other := newKeys(t), newKeys(t)
+	for i := range 2 {
+		storeT(t, s, k.letter(i, size, month()), "peer")
+	}
+	storeT(t, s, other.letter(2, size, month()), "")
+	last := k.letter(3, size, month())
+	for last.Outer.Stamp.Valid(last.Outer.ID(), 1) {
+		last.Outer.Stamp.Nonce++
+	}
+	_, err := s.store(last, "peer")
+	want(t, err, CodeStamp, "holder to 75 %")
+	s.setCold(other.inbox(), true)
+	s.setCold(other.inbox(), true)
+	if s.cold != size+overhead {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	storeT(t, s, last, "peer")
+	s.setCold(other.inbox(), false)
+	if s.cold != 0 {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	upkeep := k.letter(4, size/2, month())
+	s.capacity += size / 4
+	for upkeep.Outer.Stamp.Valid(upkeep.Outer.ID(), 1) {
+		upkeep.Outer.Stamp.Nonce++
+	}
+	_, err = s.store(upkeep, "peer")
+	if r := new(Refusal); !errors.As(err, &r) || r.Code != CodeStamp || r.Bits != maxHolderBits {
+		t.Fatalf("the last room: %v", err)
+	}
+	s.setCold(other.inbox(), true)
+	buryT(t, s, other, "owner", other.letter(2, size, month()))
+	if s.cold != 0 {
+		t.Fatalf("%d bytes are cold", s.cold)
+	}
+	storeT(t, s, upkeep, "")
 }
 
 func TestRate(t *testing.T) {
@@ -267,20 +316,51 @@ func TestDeliveriesOfAFriend(t *testing.T) {
 }
 
 func TestUpkeepRate(t *testing.T) {
-	p := pace{perSecond: UpkeepRate}
-	now := time.Unix(1e9, 0)
-	if d := p.delay(10<<20, now, time.Hour); d != 0 {
-		t.Fatalf("first waits %v", d)
-	}
-	if d := p.delay(1<<20, now, time.Hour); d != 10*time.Second {
-		t.Fatalf("second waits %v", d)
-	}
-	if d := p.delay(1<<20, now, time.Second); d != 11*time.Second {
-		t.Fatalf("third would wait %v", d)
-	}
-	if d := p.delay(1<<20, now.Add(11*time.Second), time.Second); d != 0 {
-		t.Fatalf("a wait that was declined was counted: %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := budget{perSecond: UpkeepRate}
+		start := time.Now()
+		spend := func(p peer.ID, n int, after time.Duration) {
+			t.Helper()
+			if err := b.spend(t.Context(), p, n); err != nil || time.Since(start) != after {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+		}
+		spend("a", 10*UpkeepRate, 0)
+		spend("a", UpkeepRate, 10*time.Second)
+		spend("a", 60*UpkeepRate, 11*time.Second)
+		// What would wait for longer than a visited holder does is not counted.
+		if err := b.spend(t.Context(), "b", UpkeepRate); !errors.Is(err, errBudget) || time.Since(start) != 11*time.Second+patience {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+		time.Sleep(time.Until(start.Add(71 * time.Second)))
+		spend("b", 1, 71*time.Second)
+	})
+}
+
+// One that takes large messages without end leaves as many bytes to each other one as it has itself.
+func TestUpkeepShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget{perSecond: UpkeepRate}
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make([]int, 3)
+		var work sync.WaitGroup
+		for i, size := range []int{8 << 20, 8 << 20, 50_000} {
+			work.Go(func() {
+				for b.spend(ctx, peer.ID(fmt.Sprint(i)), size) == nil {
+					sent[i] += size
+				}
+			})
+		}
+		time.Sleep(10 * time.Minute)
+		cancel()
+		work.Wait()
+		if all := sent[0] + sent[1] + sent[2]; all < 590*UpkeepRate || sent[2] < all*3/10 {
+			t.Fatalf("sent %v", sent)
+		}
+		if len(b.waiting) != 0 {
+			t.Fatalf("%d wait", len(b.waiting))
+		}
+	})
 }
 
 // Each limit on tombstones refuses, with its number; nothing is deleted without being remembered.
@@ -478,7 +558,7 @@ func TestEveryLimitHasADefault(t *testing.T) {
 	h := holderT(t, Limits{})
 	if h.limits.PutBurst != PutBurst || h.puts.burst != PutBurst || h.puts.perSecond != PutsPerMinute/60 ||
 		h.guests.perPeer != StreamsPerPeer || h.guests.most != Streams || h.watches.perPeer != WatchesPerPeer ||
-		h.memory.most != BodyMemory || h.upkeep.pace.perSecond != UpkeepRate {
+		h.memory.most != BodyMemory || h.upkeep.budget.perSecond != UpkeepRate {
 		t.Errorf("a holder with %+v", h.limits)
 	}
 }
@@ -513,6 +593,80 @@ func TestGuests(t *testing.T) {
 		}
 		if g.now() != 3 || len(g.waiting) != 0 {
 			t.Fatalf("%d in, %d wait", g.now(), len(g.waiting))
+		}
+	})
+}
+
+// When the streams are full, the oldest of whoever has most makes room, and a quarter is kept for those who are known.
+func TestGuestsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(8, 64)
+		ended := make(map[string]int)
+		enter := func(p string, known bool) *Refusal {
+			_, refusal := g.admit(t.Context(), &seat{peer: peer.ID(p), known: known, end: func() { ended[p]++ }})
+			return refusal
+		}
+		for i := range 6 { // three quarters
+			for range 8 {
+				if r := enter(fmt.Sprint("hoarder", i), false); r != nil {
+					t.Fatal(r)
+				}
+			}
+		}
+		if len(ended) != 0 {
+			t.Fatalf("ended %v", ended)
+		}
+		for range 4 {
+			if r := enter("stranger", false); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if n := len(ended); n != 4 || ended["stranger"] != 0 || g.now() != 48 {
+			t.Fatalf("ended %v, %d in", ended, g.now())
+		}
+		for i := range 16 {
+			if r := enter(fmt.Sprint("known", i), true); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if n := len(ended); n != 4 || g.now() != 64 {
+			t.Fatalf("ended %v, %d in", ended, g.now())
+		}
+		// One more of these takes the place of a stranger, and never the other way round.
+		if r := enter("one more", true); r != nil || g.unknown != 47 {
+			t.Fatalf("%d strangers, %v", g.unknown, r)
+		}
+		for i := range 100 {
+			enter(fmt.Sprint("flood", i), false)
+		}
+		for i := range 16 {
+			if ended[fmt.Sprint("known", i)] != 0 {
+				t.Fatal("a stranger has the place of one who is known")
+			}
+		}
+	})
+}
+
+// Of many peers with a stream each nobody is turned out in the first minute.
+func TestGuestsHaveTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuests(8, 8)
+		out := 0
+		enter := func(i int) *Refusal {
+			_, refusal := g.admit(t.Context(), &seat{peer: peer.ID(fmt.Sprint(i)), end: func() { out++ }})
+			return refusal
+		}
+		for i := range 6 {
+			if r := enter(i); r != nil {
+				t.Fatal(r)
+			}
+		}
+		if r := enter(6); r == nil || out != 0 {
+			t.Fatalf("%d turned out, %v", out, r)
+		}
+		time.Sleep(IdleTime)
+		if r := enter(7); r != nil || out != 1 {
+			t.Fatalf("%d turned out, %v", out, r)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -20,8 +21,9 @@ const (
 	putTo = Copies + 2
 	// Quorum is how many of the ten must have a message on their disks before it counts as replicated.
 	Quorum = 6
-	// maxMore is how many bits of work more than the size costs are done at a holder's word: 16 times the usual.
-	maxMore = 4
+	// maxMore is how many bits of work more than the size costs are done at a holder's word: 64 times the usual, which is
+	// as much as holders of our kind ever ask.
+	maxMore = maxInboxBits + maxHolderBits
 )
 
 // PutResult is what came of a put.
@@ -191,7 +193,11 @@ func (p *placing) give(ctx context.Context, q peer.ID) (given, error) {
 		return given{}, err
 	}
 	for try := 0; ; try++ {
-		g, err := p.offer(ctx, q, &o)
+		var g given
+		err := later(ctx, func() (err error) {
+			g, err = p.offer(ctx, q, &o)
+			return err
+		})
 		r := new(Refusal)
 		if !errors.As(err, &r) || r.Code != CodeStamp || r.Bits == 0 || int(r.Bits) > sealed.StampBits(int(o.Size))+maxMore || try > 0 {
 			return g, err
@@ -219,6 +225,33 @@ func (p *placing) offer(ctx context.Context, q peer.ID, o *sealed.Outer) (given,
 	}
 	conn.close()
 	return g, nil
+}
+
+// A peer that has no memory for a body at the moment is asked again, first after laterFirst, then after twice as long
+// each time, up to laterMost, for laterFor in all.
+const (
+	laterFirst = time.Second
+	laterMost  = 8 * time.Second
+	laterFor   = 5 * time.Minute
+)
+
+// later asks a peer until it has memory for the body.
+func later(ctx context.Context, ask func() error) error {
+	until, wait := time.Now().Add(laterFor), laterFirst
+	for {
+		err := ask()
+		if r := new(Refusal); !errors.As(err, &r) || r.Code != CodeMemory || time.Now().After(until) {
+			return err
+		}
+		t := time.NewTimer(jitter(wait))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+		wait = min(2*wait, laterMost)
+	}
 }
 
 // stamping makes stamps for one message, one at a time, since all that ask can use the best.

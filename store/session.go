@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -45,12 +44,12 @@ func (x *session) serve(ctx context.Context, handle func(context.Context, *reque
 		if err == nil {
 			err = handle(ctx, q)
 		}
+		if errors.Is(err, errHungUp) {
+			return
+		}
 		if refusal := new(Refusal); errors.As(err, &refusal) {
 			x.log.Debug("request refused", "peer", x.remote, "code", refusal.Code, "reason", refusal.Text)
 			err = x.answer(&refusedAnswer{refusal})
-		}
-		if errors.Is(err, errHungUp) {
-			return
 		}
 		if err != nil {
 			x.log.Debug("stream ended", "peer", x.remote, "error", err)
@@ -166,19 +165,26 @@ func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey,
 	if v.have {
 		return receipt()
 	}
-	release, err := memory.reserve(x.s, int(o.Size))
+	room, err := memory.admit(x.s, x.remote, int(o.Size))
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer room.release()
 	if err := x.answer(&putAnswer{Want: true}); err != nil {
 		return err
 	}
-	body, err := readBody(x.s, x.r, o.Size)
+	body, err := readBody(x.s, x.r, o.Size, room.grow)
+	if refusal := new(Refusal); errors.As(err, &refusal) {
+		// The rest of the body would pass for requests.
+		x.hangUp(refusal)
+		return errors.Join(errHungUp, refusal)
+	}
 	if err != nil {
+		room.broken()
 		return err
 	}
 	if !hashes(&o, body) {
+		room.broken()
 		return refuse(CodeHash, "the body is not the one that the outer part names")
 	}
 	tombstone, err := v.take(ctx, body)
@@ -191,15 +197,28 @@ func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey,
 	return receipt()
 }
 
-// bodyStep is how many bytes of a body must have come before more time is given for the next.
-const bodyStep = 256 << 10
+// bodyStep is how many bytes of a body must have come before more time is given for the next, and bodyAhead how many
+// there is memory for before any has come; then there is for as many again as have.
+const (
+	bodyStep  = 256 << 10
+	bodyAhead = 64 << 10
+)
 
-// readBody reads a body, as long as it comes at MinRate.
-func readBody(s Stream, r io.Reader, size uint64) ([]byte, error) {
-	body := make([]byte, size)
+// readBody reads a body, as long as it comes at MinRate. grow is asked before there is memory for so many bytes of it.
+func readBody(s Stream, r io.Reader, size uint64, grow func(n int) error) ([]byte, error) {
+	var body []byte
 	start := time.Now()
 	for at := uint64(0); at < size; {
-		next := min(size, at+bodyStep)
+		next := min(size, at+bodyStep, max(2*at, bodyAhead))
+		if next > uint64(len(body)) {
+			n := min(size, max(2*at, bodyAhead))
+			if err := grow(int(n)); err != nil {
+				return nil, err
+			}
+			larger := make([]byte, n)
+			copy(larger, body[:at])
+			body = larger
+		}
 		if err := s.SetDeadline(start.Add(bodyTime(next))); err != nil {
 			return nil, err
 		}
@@ -209,135 +228,6 @@ func readBody(s Stream, r io.Reader, size uint64) ([]byte, error) {
 		at = next
 	}
 	return body, nil
-}
-
-// largeBody is the size in bytes from which bodies leave a quarter of the memory to smaller ones.
-const largeBody = 4 << 20
-
-// memory bounds the bodies that are in memory at once.
-type memory struct {
-	most int64
-
-	mu   sync.Mutex
-	used int64
-}
-
-// reserve asks the stream's scope and the common bound before n bytes are allocated.
-func (m *memory) reserve(s Stream, n int) (release func(), err error) {
-	most := m.most
-	if n > largeBody {
-		most -= most / 4
-	}
-	m.mu.Lock()
-	over := m.used+int64(n) > most
-	if !over {
-		m.used += int64(n)
-	}
-	m.mu.Unlock()
-	if over {
-		return nil, refuse(CodeMemory, "bodies of %d bytes may arrive at once, and there is no room for %d more", most, n)
-	}
-	back := func() {
-		m.mu.Lock()
-		m.used -= int64(n)
-		m.mu.Unlock()
-	}
-	scope, err := s.ReserveMemory(n)
-	if err != nil {
-		back()
-		return nil, refuse(CodeMemory, "your share of memory has no room for %d bytes", n)
-	}
-	return func() { scope(); back() }, nil
-}
-
-// guests counts the streams of each peer.
-type guests struct {
-	perPeer int
-	most    int
-
-	mu      sync.Mutex
-	counts  map[peer.ID]int
-	waiting map[peer.ID]int
-	all     int
-	left    chan struct{} // closed and made anew when one leaves
-}
-
-func newGuests(perPeer, most int) guests {
-	return guests{
-		perPeer: perPeer, most: most,
-		counts: make(map[peer.ID]int), waiting: make(map[peer.ID]int), left: make(chan struct{}),
-	}
-}
-
-// enter admits a stream, or names the limit. It waits a moment for others to leave, since a peer that ends one stream
-// and begins the next may be a little ahead of us; as many may wait as may be in.
-func (g *guests) enter(ctx context.Context, p peer.ID) (leave func(), refusal *Refusal) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var patience <-chan time.Time
-	for {
-		if refusal = g.full(p); refusal == nil {
-			g.counts[p]++
-			g.all++
-			return sync.OnceFunc(func() { g.leave(p) }), nil
-		}
-		if patience == nil {
-			if g.waiting[p] >= g.perPeer {
-				return nil, refusal
-			}
-			t := time.NewTimer(hangUpTime)
-			defer t.Stop()
-			patience = t.C
-			g.waiting[p]++
-			defer func() {
-				if g.waiting[p]--; g.waiting[p] == 0 {
-					delete(g.waiting, p)
-				}
-			}()
-		}
-		left := g.left
-		g.mu.Unlock()
-		gone := false
-		select {
-		case <-left:
-		case <-patience:
-			gone = true
-		case <-ctx.Done():
-			gone = true
-		}
-		g.mu.Lock()
-		if gone {
-			return nil, refusal
-		}
-	}
-}
-
-// full says which limit is in the way of one more stream. It is called with the lock held.
-func (g *guests) full(p peer.ID) *Refusal {
-	if g.all >= g.most {
-		return refuse(CodeStreams, "%d streams are served at once", g.most)
-	}
-	if g.counts[p] >= g.perPeer {
-		return refuse(CodeStreams, "%d streams of one peer are served at once", g.perPeer)
-	}
-	return nil
-}
-
-func (g *guests) leave(p peer.ID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all--
-	if g.counts[p]--; g.counts[p] == 0 {
-		delete(g.counts, p)
-	}
-	close(g.left)
-	g.left = make(chan struct{})
-}
-
-func (g *guests) now() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all
 }
 
 // newNonce draws what the proofs on one stream must contain.

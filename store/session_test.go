@@ -8,9 +8,11 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +51,7 @@ type neighbours []peer.ID
 func (n neighbours) Nearest(context.Context, []byte, int) ([]peer.ID, error) {
 	return n, nil
 }
+func (n neighbours) Solved(p peer.ID) bool    { return slices.Contains(n, p) }
 func (n neighbours) Changed() <-chan struct{} { return nil }
 
 // holderT is a holder whose only neighbour is "near".
@@ -491,9 +494,16 @@ func TestMemoryIsReserved(t *testing.T) {
 func TestLargeBodiesLeaveMemory(t *testing.T) {
 	m := memory{most: BodyMemory}
 	s := pipe{nil, new(int), new(int), 0, new(sync.Mutex)}
+	come := func(i, size int) error {
+		a, err := m.admit(s, peer.ID(fmt.Sprint(i)), size)
+		if err == nil {
+			err = a.grow(size)
+		}
+		return err
+	}
 	large := 0
 	for ; ; large++ {
-		if _, err := m.reserve(s, sealed.MaxBody); err != nil {
+		if err := come(large, sealed.MaxBody); err != nil {
 			want(t, err, CodeMemory, BodyMemory*3/4)
 			break
 		}
@@ -503,14 +513,135 @@ func TestLargeBodiesLeaveMemory(t *testing.T) {
 	}
 	small := 0
 	for ; ; small++ {
-		if _, err := m.reserve(s, largeBody); err != nil {
+		if err := come(10+small, largeBody); err != nil {
 			want(t, err, CodeMemory, BodyMemory)
 			break
 		}
 	}
-	if small*largeBody < BodyMemory/4 || m.used > BodyMemory {
+	if (small+1)*largeBody < BodyMemory/4 || m.used > BodyMemory {
 		t.Fatalf("%d smaller ones besides, %d bytes in all", small, m.used)
 	}
+}
+
+// One peer has a sixteenth of the memory, or one body of any size.
+func TestMemoryShare(t *testing.T) {
+	m := memory{most: BodyMemory}
+	s := pipe{nil, new(int), new(int), 0, new(sync.Mutex)}
+	a, err := m.admit(s, "peer", sealed.MaxBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.admit(s, "peer", 1)
+	want(t, err, CodeMemory, BodyMemory/bodyShare)
+	a.release()
+	var all []*arrival
+	for range BodyMemory / bodyShare >> 20 {
+		a, err := m.admit(s, "peer", 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, a)
+	}
+	_, err = m.admit(s, "peer", 1)
+	want(t, err, CodeMemory, BodyMemory/bodyShare)
+	if b, err := m.admit(s, "other", 1<<20); err != nil {
+		t.Fatal(err)
+	} else {
+		b.release()
+	}
+	for _, a := range all {
+		if err := a.grow(1 << 20); err != nil {
+			t.Fatal(err)
+		}
+		a.release()
+	}
+	if m.used != 0 || *s.memory != 0 || len(m.peers) != 0 {
+		t.Fatalf("left behind: %+v", &m)
+	}
+}
+
+// Bodies that are announced and do not come hold nothing that others need, however many peers announce them.
+func TestAnnouncedBodiesHoldNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		offer := func(from peer.ID, n int, size uint64) error {
+			m := k.letter(n, 0, month())
+			m.Outer.Size, m.Outer.Hash = size, [32]byte{byte(n), byte(n >> 8)}
+			var a putAnswer
+			return visitT(t, h, from).ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a)
+		}
+		for i := range 128 {
+			if err := offer(peer.ID(fmt.Sprint("stranger", i/8)), i, largeBody); err != nil && !isCode(err, CodeMemory) {
+				t.Fatal(err)
+			}
+		}
+		for i := range 100 {
+			if err := offer(peer.ID(fmt.Sprint("honest", i)), 1000+i, 100<<10); err != nil {
+				t.Fatalf("offer %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// A peer whose body did not come, or was another one, waits for a while before it may send the next.
+func TestPauseAfterBrokenBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		m := k.letter(1, 100_000, month())
+		silent := visitT(t, h, "peer")
+		var a putAnswer
+		if err := silent.ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a); err != nil {
+			t.Fatal(err)
+		}
+		<-silent.ended
+		other := visitT(t, h, "other")
+		wrong := *m
+		wrong.Body = k.letter(2, 100_000, month()).Body
+		want(t, other.put(&wrong, false), CodeHash, "")
+		for _, p := range []peer.ID{"peer", "other"} {
+			want(t, visitT(t, h, p).put(m, false), CodeMemory, int(bodyPause/time.Second))
+		}
+		if err := visitT(t, h, "third").put(k.letter(3, 100_000, month()), false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(bodyPause)
+		for i, p := range []peer.ID{"peer", "other"} {
+			if err := visitT(t, h, p).put(k.letter(4+i, 100_000, month()), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if synctest.Wait(); len(h.memory.peers) != 0 {
+			t.Fatalf("peers remembered: %v", h.memory.peers)
+		}
+	})
+}
+
+// When the memory is used up while a body comes, its sender is told so and hung up on.
+func TestMemoryEndsOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{BodyMemory: 100_000})
+		m := newKeys(t).letter(1, 90_000, month())
+		full, err := h.memory.admit(pipe{nil, new(int), new(int), 0, new(sync.Mutex)}, "other", 30_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := visitT(t, h, "peer")
+		var a putAnswer
+		if err := g.ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a); err != nil || !a.Want {
+			t.Fatal(err)
+		}
+		if _, err := g.c.s.Write(m.Body[:bodyAhead]); err != nil {
+			t.Fatal(err)
+		}
+		want(t, g.c.read(&a, AnswerTime), CodeMemory, 100_000)
+		<-g.ended
+		full.release()
+		if h.memory.used != 0 {
+			t.Fatalf("%d bytes left behind", h.memory.used)
+		}
+	})
 }
 
 func TestStreamLimits(t *testing.T) {
@@ -558,6 +689,49 @@ func TestStreamLimits(t *testing.T) {
 	if h.guests.most != Streams || h.watches.most != Streams || h.memory.most != BodyMemory {
 		t.Fatal("defaults are not used")
 	}
+}
+
+// Throw-away peers that watch all they can do not keep anybody else from watching, for themselves or as a node that has
+// mail, for more than a moment.
+func TestWatchesAreNotHoarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{Streams: 64, WatchesPerPeer: 8})
+		watch := func(from peer.ID, k keys) (*guest, error) {
+			g := visitT(t, h, from)
+			p := g.hello()
+			var n watchNotice
+			err := g.ask(&request{Watch: &watchRequest{Proofs: [][]byte{p.prove(identity.OpWatch, k.key(), nil)}}}, &n)
+			return g, err
+		}
+		for i := range 10 {
+			k := newKeys(t)
+			for range 8 {
+				_, _ = watch(peer.ID(fmt.Sprint("stranger", i)), k)
+			}
+		}
+		if st := h.Status(); st.Watches > 64-64/keptStreams {
+			t.Fatalf("%d watches of strangers", st.Watches)
+		}
+		time.Sleep(time.Hour)
+		if _, err := watch("honest", newKeys(t)); err != nil {
+			t.Fatal(err)
+		}
+		k := newKeys(t)
+		storeT(t, h.spool, k.letter(1, sealed.MinBody, month()), "sender")
+		owner, err := watch("owner", k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := watch("near", newKeys(t)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			_, _ = watch(peer.ID(fmt.Sprint("late", i)), newKeys(t))
+		}
+		if synctest.Wait(); owner.over() {
+			t.Fatal("the watch of an inbox with mail was ended")
+		}
+	})
 }
 
 func TestBoundsOfRequests(t *testing.T) {
@@ -622,6 +796,7 @@ func TestWrongBody(t *testing.T) {
 		if h.spool.messages != 0 {
 			t.Fatal("a wrong body was kept")
 		}
+		time.Sleep(bodyPause)
 		if err := g.put(m, false); err != nil {
 			t.Fatal(err)
 		}
@@ -901,13 +1076,38 @@ func TestOfferAnswerOfAnotherInbox(t *testing.T) {
 				t.Fatal(err)
 			}
 			mine := in.inbox() == k.inbox()
-			if err := h.upkeep.exchange(t.Context(), c, k.inbox()); (err == nil) != mine {
+			if err := h.upkeep.exchange(t.Context(), c, k.inbox(), time.Now().Add(visitTime)); (err == nil) != mine {
 				t.Errorf("the owner's: %t, %v", mine, err)
 			}
 		}
 		if n, left := h.spool.digest(k.inbox()).Count, h.spool.digest(other.inbox()).Count; n != 0 || left != 1 {
 			t.Errorf("%d and %d messages are left", n, left)
 		}
+	})
+}
+
+// What a visited holder refuses is passed over, left for the next visit or for the next turn.
+func TestRefusalsInAVisit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		k := newKeys(t)
+		storeT(t, h.spool, k.letter(1, sealed.MinBody, month()), "peer")
+		for code, want := range map[Code]int{CodeMemory: 1, CodeInboxBytes: 0, CodeStamp: 0, CodeCapacity: 0} {
+			var answers bytes.Buffer
+			for _, a := range []any{
+				&digestAnswer{Results: []digestState{digestDiffers}}, &offerAnswer{Lacks: []uint64{0}}, &putAnswer{Refused: refuse(code, "no")},
+			} {
+				if err := wire.WriteFrame(&answers, a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.out.transport = answering(answers.Bytes())
+			left, err := h.upkeep.visit(t.Context(), "near", []identity.Inbox{k.inbox()})
+			if err != nil || len(left) != want {
+				t.Errorf("code %d: %d left, %v", code, len(left), err)
+			}
+		}
+		h.out.ending.Wait()
 	})
 }
 
@@ -1100,10 +1300,105 @@ func TestViews(t *testing.T) {
 	})
 }
 
+// One's own lookups wait for their turn, however many there are, and find somebody.
+func TestOwnLookupsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near := &counting{neighbours: neighbours{"a"}, takes: lookTime - time.Second}
+		var v views
+		v.init(near)
+		start := time.Now()
+		var work sync.WaitGroup
+		for i := range 10 * ownLooks {
+			work.Go(func() {
+				if _, err := v.get(t.Context(), identity.Inbox{byte(i)}, 0, v.own); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		work.Wait()
+		if took := time.Since(start); took != 10*near.takes || near.most != ownLooks {
+			t.Fatalf("%v, %d at once", took, near.most)
+		}
+	})
+}
+
+// For whoever has not solved the puzzle nothing is looked up, and others ask so often and no more.
+func TestAskersAreMetered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		near := &counting{neighbours: neighbours{h.cfg.Self, "near"}}
+		h.views.init(near)
+		inbox := byte(0)
+		digests := func(g *guest) (states digestAnswer, err error) {
+			inbox++
+			err = g.ask(&request{Digest: &digestRequest{Inboxes: []digest{{Inbox: identity.Inbox{inbox}}}}}, &states)
+			return states, err
+		}
+		stranger := visitT(t, h, "stranger")
+		for range PutBurst + 1 {
+			if a, err := digests(stranger); err != nil || a.Results[0] != digestNotNear {
+				t.Fatal(a, err)
+			}
+		}
+		want(t, stranger.ask(&request{Offer: &offerRequest{}}, &offerAnswer{}), CodeNear, "")
+		if near.n != 0 || len(h.asks.meters) != 0 {
+			t.Fatalf("%d lookups for a stranger, %d meters", near.n, len(h.asks.meters))
+		}
+		g := visitT(t, h, "near")
+		for i := range PutBurst / 2 {
+			if a, err := digests(g); err != nil || a.Results[0] != digestSame {
+				t.Fatal(a, err)
+			}
+			// An offer after a digest is free.
+			if err := g.ask(&request{Offer: &offerRequest{Inbox: identity.Inbox{inbox}}}, &offerAnswer{}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		for i := range PutBurst / 2 {
+			o := &offerRequest{Inbox: identity.Inbox{1, byte(i), byte(i >> 8), 1}}
+			if err := g.ask(&request{Offer: o}, &offerAnswer{}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		_, err := digests(g)
+		want(t, err, CodeRate, PutsPerMinute)
+		want(t, g.ask(&request{Offer: &offerRequest{Inbox: identity.Inbox{2, 1}}}, &offerAnswer{}), CodeRate, PutBurst)
+		if err := g.put(newKeys(t).letter(1, sealed.MinBody, month()), false); err != nil {
+			t.Fatalf("a put is counted with the digests: %v", err)
+		}
+		time.Sleep(time.Minute / PutsPerMinute)
+		if _, err := digests(visitT(t, h, "near")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A regular turn takes a view that is young enough; one after a change looks for itself.
+func TestTurnsShareViews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holderT(t, Limits{})
+		near := &counting{neighbours: neighbours{h.cfg.Self, "a"}}
+		h.views.init(near)
+		look := func(moved bool, want int) {
+			t.Helper()
+			if got := h.upkeep.holders(t.Context(), job{moved: moved}); len(got) != 1 || near.n != want {
+				t.Fatalf("visits %v after %d lookups, want %d", got, near.n, want)
+			}
+		}
+		look(false, 1)
+		look(false, 1)
+		look(true, 2)
+		time.Sleep(viewTime)
+		look(false, 3)
+	})
+}
+
 type counting struct {
 	neighbours
 	mu     sync.Mutex
 	n, now int
+	most   int           // at once
+	takes  time.Duration // each
 	slow   chan struct{}
 }
 
@@ -1111,8 +1406,10 @@ func (c *counting) Nearest(ctx context.Context, _ []byte, _ int) ([]peer.ID, err
 	c.mu.Lock()
 	c.n++
 	c.now++
+	c.most = max(c.most, c.now)
 	slow := c.slow
 	c.mu.Unlock()
+	time.Sleep(c.takes)
 	if slow != nil {
 		<-ctx.Done()
 		return nil, ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +55,7 @@ type spool struct {
 	claims   map[sealed.ID]chan struct{} // bodies that are arriving
 	touching map[sealed.ID]chan struct{} // messages whose bytes are being written or removed
 	bytes    int64                       // kept and reserved
+	cold     int64                       // of these, of cold copies
 	messages int
 	tombs    int
 	unseen   int // of these, messages that were never here
@@ -131,7 +133,8 @@ func (s *spool) load(now time.Time) error {
 			return err
 		}
 	}
-	if err := syncDir(s.dir); err != nil {
+	// The journals sync the entries of their own directories.
+	if err := errors.Join(syncDir(filepath.Dir(s.dir)), syncDir(s.dir)); err != nil {
 		return err
 	}
 	graves, err := journal.Open(filepath.Join(s.dir, "graves"), journal.Options{SegmentSize: spoolSegment, Log: s.log})
@@ -139,7 +142,9 @@ func (s *spool) load(now time.Time) error {
 		return err
 	}
 	s.graves = graves
-	s.loadGraves(now)
+	if err := s.loadGraves(now); err != nil {
+		return err
+	}
 	days, err := s.daysOnDisk()
 	if err != nil {
 		return err
@@ -201,27 +206,29 @@ func (s *spool) loadDay(d identity.Day) error {
 		return err
 	}
 	large := make(map[string]bool)
-	for ref, header := range log.Records() {
+	err = log.Walk(func(ref journal.Ref, header []byte) error {
 		id, e, from, err := s.entryOf(d, ref, header)
 		if err != nil {
 			s.log.Error("spool record is not readable", "day", d, "error", err)
 			s.lost++
 			log.Free(ref)
-			continue
+			return nil
 		}
 		box := s.box(e.inbox.key)
+		defer s.tidy(box)
 		if _, dup := box.entries[id]; dup || box.buried(id, e) {
 			log.Free(ref)
-			continue
+			return nil
 		}
 		if e.large {
 			info, err := os.Stat(s.largePath(d, id))
-			if err != nil || info.Size() != int64(e.size) {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != int64(e.size) {
 				s.log.Error("spool file is lost", "message", id, "error", err)
 				s.lost++
 				log.Free(ref)
-				continue
+				return nil
 			}
+			// What cannot be looked at now is kept: a read will tell.
 			large[filepath.Base(s.largePath(d, id))] = true
 		}
 		e.inbox = box
@@ -230,10 +237,17 @@ func (s *spool) loadDay(d identity.Day) error {
 			e.from = box.from[from]
 		}
 		s.insert(id, e)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	files, err := os.ReadDir(s.largeDir(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	for _, f := range files {
 		if !large[f.Name()] {
@@ -279,9 +293,6 @@ func (s *spool) day(d identity.Day) (*journal.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Join(s.dir, "days")); err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
 	s.mu.Lock()
 	s.days[d] = log
 	s.mu.Unlock()
@@ -311,6 +322,9 @@ func (s *spool) charge(b *inbox, from peer.ID, bytes int64, messages int) {
 	s.messages += messages
 	b.bytes += bytes
 	b.messages += messages
+	if b.cold {
+		s.cold += bytes
+	}
 	if from == "" {
 		return
 	}
@@ -500,11 +514,13 @@ func (s *spool) admit(r *reservation, upkeep bool) (free []func(), err error) {
 		}
 	}
 	fill := max(float64(b.bytes)/float64(l.InboxBytes), float64(b.messages)/float64(l.InboxMessages))
+	whole := float64(s.bytes-s.cold) / float64(s.capacity) // cold copies make room
 	if upkeep {
-		fill = 0
+		fill, whole = 0, 0
 	}
-	if bits := l.stampBits(r.outer.Size, fill); bits > 0 && (r.outer.Stamp == nil || !r.outer.Stamp.Valid(r.id, bits)) {
-		refusal := refuse(CodeStamp, "the inbox is filled to %d %%, and a stamp of %d bits is asked", int(100*fill), bits)
+	if bits := l.stampBits(r.outer.Size, fill, whole); bits > 0 && (r.outer.Stamp == nil || !r.outer.Stamp.Valid(r.id, bits)) {
+		refusal := refuse(CodeStamp, "the inbox is filled to %d %% and this holder to %d %%, and a stamp of %d bits is asked",
+			int(100*fill), int(100*whole), bits)
 		refusal.Bits = uint8(bits)
 		return nil, refusal
 	}
@@ -683,15 +699,11 @@ func (r *reservation) commit(ctx context.Context, body []byte) (tombstone []byte
 	return was.tombstone, false, errors.Join(err, lookErr)
 }
 
-// writeLarge writes a body under its final name, with one sync of the file and one of the directory. A file that is
+// writeLarge writes a body under its final name, and syncs the file, its directory and that one's entry. A file that is
 // there already is from a put that did not get to its journal record.
 func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	dir := s.largeDir(d)
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	f, err := os.OpenFile(s.largePath(d, id), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -701,9 +713,9 @@ func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	if _, err := f.Write(body); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	// Both at once: the file system makes one commit of them.
+	// Both at once: the file system makes one commit of them. Whoever made the directory may not have synced its entry.
 	entry := make(chan error, 1)
-	go func() { entry <- syncDir(dir) }()
+	go func() { entry <- errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))) }()
 	return errors.Join(f.Sync(), <-entry, f.Close())
 }
 
@@ -720,6 +732,7 @@ var errMissing = errors.New("message is not here")
 
 // held is a message that is read from the spool.
 type held struct {
+	entry *entry
 	outer []byte
 	size  int64
 	body  io.ReadCloser
@@ -738,7 +751,7 @@ func (s *spool) size(key identity.Inbox, id sealed.ID) (uint64, bool) {
 }
 
 // open reads a message. Bodies up to segmented bytes are in memory then, larger ones come from their file. A message
-// whose bytes are lost is forgotten, so that upkeep brings it back.
+// whose bytes are lost is forgotten, so that upkeep brings it back. One that only cannot be read now is kept.
 func (s *spool) open(key identity.Inbox, id sealed.ID) (*held, error) {
 	s.mu.Lock()
 	b := s.inboxes[key]
@@ -750,45 +763,84 @@ func (s *spool) open(key identity.Inbox, id sealed.ID) (*held, error) {
 	log, ref := s.days[e.expiry], e.ref
 	s.mu.Unlock()
 	if log == nil {
-		return nil, errMissing
+		return nil, journal.ErrClosed
 	}
 	header, body, err := log.Read(ref)
-	if errors.Is(err, journal.ErrNotFound) {
+	for errors.Is(err, journal.ErrNotFound) {
 		// It may have been moved just now.
 		s.mu.Lock()
+		moved := e.ref != ref
 		ref = e.ref
 		s.mu.Unlock()
+		if !moved {
+			break
+		}
 		header, body, err = log.Read(ref)
 	}
 	var m meta
 	if err == nil {
-		err = wire.Unmarshal(header, &m)
+		if err = wire.Unmarshal(header, &m); err != nil {
+			err = errors.Join(journal.ErrDamaged, err)
+		}
 	}
-	h := &held{outer: m.Outer, size: int64(e.size), body: io.NopCloser(bytes.NewReader(body))}
+	h := &held{entry: e, outer: m.Outer, size: int64(e.size), body: io.NopCloser(bytes.NewReader(body))}
 	if err == nil && e.large {
 		h.body, err = os.Open(s.largePath(e.expiry, id))
 	}
 	if err == nil {
 		return h, nil
 	}
-	if errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrNotFound) {
-		return nil, errMissing
+	if !isLost(err) {
+		return nil, fmt.Errorf("read spool: %w", err)
 	}
-	s.forget(key, id, e, err)
+	s.forget(id, e, err)
 	return nil, errMissing
 }
 
-// forget drops a message whose bytes are not what they were.
-func (s *spool) forget(key identity.Inbox, id sealed.ID, e *entry, cause error) {
-	s.log.Error("spool message is lost", "message", id, "error", cause)
-	s.mu.Lock()
-	free := func() {}
-	if b := s.inboxes[key]; b != nil && b.entries[id] != nil && (e == nil || b.entries[id] == e) {
-		free = s.drop(id, b.entries[id])
-		s.lost++
+// isLost tells whether an error of a read says that the bytes are gone or others, and not that they could not be read
+// at the moment, as when there are no file descriptors left.
+func isLost(err error) bool {
+	for _, lost := range []error{journal.ErrDamaged, journal.ErrNotFound, fs.ErrNotExist, io.EOF, io.ErrUnexpectedEOF, errWrongBody} {
+		if errors.Is(err, lost) {
+			return true
+		}
 	}
+	return false
+}
+
+// errWrongBody says that a body is not the one of its outer part.
+var errWrongBody = errors.New("the body does not have its hash")
+
+// forget drops a message whose bytes are not what they were, unless it has been dropped.
+func (s *spool) forget(id sealed.ID, e *entry, cause error) {
+	s.mu.Lock()
+	b := s.inboxes[e.inbox.key]
+	if b == nil || b.entries[id] != e {
+		s.mu.Unlock()
+		return
+	}
+	free := s.drop(id, e)
+	s.lost++
 	s.mu.Unlock()
+	s.log.Error("spool message is lost", "message", id, "error", cause)
 	free()
+}
+
+// readBody reads the whole body of a message that is kept here, and forgets the message when it is another one.
+func (s *spool) readBody(id sealed.ID, h *held, o *sealed.Outer) ([]byte, error) {
+	body := make([]byte, o.Size)
+	_, err := io.ReadFull(h.body, body)
+	if err == nil && !hashes(o, body) {
+		err = errWrongBody
+	}
+	if err == nil {
+		return body, nil
+	}
+	if !isLost(err) {
+		return nil, fmt.Errorf("read spool: %w", err)
+	}
+	s.forget(id, h.entry, err)
+	return nil, errMissing
 }
 
 // list returns ids of an inbox above one, ascending, and whether there are more.
@@ -847,8 +899,14 @@ func (s *spool) offers(key identity.Inbox) []*offerRequest {
 func (s *spool) setCold(key identity.Inbox, cold bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.inboxes[key]; b != nil {
-		b.cold = cold
+	b := s.inboxes[key]
+	if b == nil || b.cold == cold {
+		return
+	}
+	if b.cold = cold; cold {
+		s.cold += b.bytes
+	} else {
+		s.cold -= b.bytes
 	}
 }
 
@@ -899,9 +957,28 @@ func (s *spool) expire(now time.Time) (messages int, err error) {
 	return messages, err
 }
 
-// sparse is the part of a segment that may be dead before the rest is moved, so that a few messages that nobody
-// collects do not keep the space of the many that were.
-const sparse = 0.3
+// A segment of which no more than the part sparse is live is emptied, so that a few messages that nobody collects do
+// not keep the space of the many that were. When the spool takes more than the part tight of its capacity on the disk,
+// dead records included, segments are emptied of which dense of what they take is live. So a spool does not take much
+// more than its capacity / dense: besides, there are the segments that are not full yet, one for each day.
+const (
+	sparse = 0.3
+	tight  = 0.75
+	dense  = 0.7
+)
+
+// disk is how many bytes the spool takes on the disk, with records that were freed and are not given back yet.
+func (s *spool) disk() int64 {
+	s.mu.Lock()
+	logs := slices.Collect(maps.Values(s.days))
+	bytes := s.bytes
+	s.mu.Unlock()
+	for _, log := range append(logs, s.graves) {
+		st := log.Status()
+		bytes += st.DiskBytes - st.LiveBytes
+	}
+	return bytes
+}
 
 // compact moves messages out of segments of which little is left. A crash on the way leaves a message twice, which
 // the next open mends.
@@ -917,8 +994,12 @@ func (s *spool) compact(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	old := make(map[place]bool)
+	ofDisk := 0.0
+	if float64(s.disk()) > tight*float64(s.capacity) {
+		ofDisk = dense
+	}
 	for d, log := range days {
-		for _, n := range log.Sparse(sparse) {
+		for _, n := range log.Sparse(sparse, ofDisk) {
 			old[place{d, n}] = true
 		}
 	}
@@ -958,7 +1039,7 @@ func (s *spool) move(ctx context.Context, log *journal.Log, id sealed.ID, e *ent
 		return nil
 	}
 	if errors.Is(err, journal.ErrDamaged) {
-		s.forget(e.inbox.key, id, e, err)
+		s.forget(id, e, err)
 		return nil
 	}
 	if err != nil {

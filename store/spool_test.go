@@ -468,6 +468,60 @@ func TestSpoolCompact(t *testing.T) {
 	}
 }
 
+// However many small messages come and go, a spool does not take much more on the disk than its capacity allows.
+func TestSpoolDiskIsBounded(t *testing.T) {
+	const size = 7400 // too small for its pages to be given back
+	s := spoolAt(t, t.TempDir(), 1<<30, free(Limits{PeerShare: 1}))
+	k := newKeys(t)
+	var all []*sealed.Message
+	for n := 0; n < 3*spoolSegment; n += size {
+		all = append(all, k.letter(len(all), size, month()))
+	}
+	next := make(chan *sealed.Message)
+	var work sync.WaitGroup
+	for range 64 {
+		work.Go(func() {
+			for m := range next {
+				if _, err := s.store(m, "peer"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, m := range all {
+		next <- m
+	}
+	close(next)
+	work.Wait()
+	var gone []*sealed.Message
+	for i, m := range all {
+		if i%5 > 1 {
+			gone = append(gone, m)
+		}
+	}
+	for batch := range slices.Chunk(gone, 1000) {
+		buryT(t, s, k, "owner", batch...)
+	}
+	// While there is room, two fifths that are live are left where they are.
+	before := s.disk()
+	if err := s.compact(t.Context()); err != nil || s.disk() < before-spoolSegment/2 {
+		t.Fatalf("%d bytes of %d remain, %v", s.disk(), before, err)
+	}
+	s.capacity = before
+	if err := s.compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := s.days[month()]
+	for deadline := time.Now().Add(20 * time.Second); log.Status().Segments > 2 && time.Now().Before(deadline); {
+		log.Trim()
+	}
+	if got, most := s.disk(), s.bytes*10/7+spoolSegment; got > most || got > before*2/3 {
+		t.Fatalf("%d bytes of %d remain, want %d", got, before, most)
+	}
+	readT(t, s, all[0])
+	readT(t, s, all[len(all)/5*5-5])
+}
+
 // A message id covers the expiry and the inbox, so nothing that is put again can displace a message.
 func TestPutAgainWithOtherExpiry(t *testing.T) {
 	s := spoolAt(t, t.TempDir(), 1<<30, free(Limits{}))
@@ -705,4 +759,94 @@ func TestBelieved(t *testing.T) {
 			t.Errorf("%v with %v: %v", c.order, c.errs, got)
 		}
 	}
+}
+
+// hide makes what is at a path unreadable until show is called: a file is where its directory was.
+func hide(t testing.TB, path string) (show func()) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(path, path+".away"))
+	must(os.WriteFile(path, nil, 0o600))
+	return func() {
+		must(os.Remove(path))
+		must(os.Rename(path+".away", path))
+	}
+}
+
+// What cannot be read for a while is kept, and whoever asks for it is told to ask again.
+func TestReadErrorsLoseNothing(t *testing.T) {
+	h := holderT(t, Limits{})
+	s, k := h.spool, newKeys(t)
+	small, large := k.letter(1, sealed.MinBody, month()), k.letter(2, segmented+1, month())
+	storeT(t, s, small, "peer")
+	storeT(t, s, large, "peer")
+	broken := func(m *sealed.Message) {
+		t.Helper()
+		id := m.Outer.ID()
+		if _, err := s.open(m.Outer.Inbox, id); err == nil || errors.Is(err, errMissing) {
+			t.Fatalf("open: %v", err)
+		}
+		h.upkeep.doubt(m.Outer.Inbox, id, &m.Outer)
+		room := func(sealed.ID, uint64) func() { return func() {} }
+		missing, err := localSource{h}.get(k.key(), []sealed.ID{id}, room, nil)
+		if err == nil || len(missing) > 0 {
+			t.Fatalf("local get: %d missing, %v", len(missing), err)
+		}
+		g := visitT(t, h, "owner")
+		_, err = g.c.get(g.hello(), k.key(), []sealed.ID{id}, room, nil)
+		want(t, err, CodeInternal, "at the moment")
+		if !s.has(m) || s.lost != 0 {
+			t.Fatal("a message is forgotten that could not be read once")
+		}
+	}
+	show := hide(t, s.dayDir(month()))
+	broken(small)
+	show()
+	readT(t, s, small)
+	show = hide(t, s.largeDir(month()))
+	broken(large)
+	show()
+	readT(t, s, large)
+
+	// Neither is it at open.
+	gone := k.letter(3, sealed.MinBody, month())
+	buryT(t, s, k, "owner", gone)
+	books := s.books()
+	s.close()
+	show = hide(t, s.largeDir(month()))
+	if again, err := openSpool(s.dir, s.capacity, "self", s.limits, quiet, time.Now()); err == nil {
+		again.close()
+	}
+	show()
+	again := spoolAt(t, s.dir, s.capacity, s.limits)
+	if got := again.books(); got != books {
+		t.Fatalf("%s\nafter\n%s", books, got)
+	}
+	readT(t, again, large)
+	show = hide(t, filepath.Join(s.dir, "graves"))
+	if err := again.loadGraves(time.Now()); err == nil {
+		t.Fatal("tombstones that cannot be read are passed over")
+	}
+	show()
+	if n := again.graves.Status().Records; n != 1 {
+		t.Fatalf("%d tombstones", n)
+	}
+
+	// What is lost is forgotten.
+	if err := os.Truncate(again.largePath(month(), large.Outer.ID()), 10); err != nil {
+		t.Fatal(err)
+	}
+	o := large.Outer
+	m, err := again.open(o.Inbox, o.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.readBody(o.ID(), m, &o); !errors.Is(err, errMissing) || again.has(large) {
+		t.Fatalf("a short file: %v", err)
+	}
+	m.body.Close()
 }

@@ -54,6 +54,8 @@ type Neighbourhood interface {
 	// have solved the host puzzle. Fewer than n means that there are no more. An error comes with whatever was
 	// found until then.
 	Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error)
+	// Solved tells at once whether a node has solved the host puzzle, without which it holds no mail for others.
+	Solved(p peer.ID) bool
 	// Changed has a value whenever the neighbours may have changed since the last one was taken.
 	Changed() <-chan struct{}
 }

@@ -26,24 +26,16 @@ const (
 	// ten thousand inboxes a third of the time is left.
 	upkeepBatch = 16
 	upkeepPace  = time.Second
-	// upkeepRounds is how many batches are under way at once, so that a slow holder does not keep the other inboxes
-	// waiting, and upkeepVisits how many other holders are visited at once.
+	// upkeepRounds is for how many batches the holders are looked up at once.
 	upkeepRounds = 4
-	upkeepVisits = 8
 	// nudgeEvery is how often others can bring the turn of an inbox forward.
 	nudgeEvery = 5 * time.Minute
 	// shunnedEvery is how soon another holder that does not know this node as near is asked again, and shunnedTurns
 	// how often: tables of neighbours take a while to fill after a start.
 	shunnedEvery = 2 * time.Minute
 	shunnedTurns = 5
-	// patience is how long a visited holder is kept waiting for the byte budget; it hangs up after IdleTime.
-	patience = IdleTime / 2
 	// maxExpected is how many messages a visited holder expects on one stream.
 	maxExpected = 2 * InboxMessages
-	// rescuePeers is how many of the nearest nodes get what a holder has that is far from the drop by now, and
-	// rescueBatch how many messages it puts there in one turn.
-	rescuePeers = 3
-	rescueBatch = 100
 )
 
 // UpkeepStatus counts what upkeep did since the holder was opened.
@@ -65,9 +57,12 @@ type UpkeepStatus struct {
 // time of its own, so that a holder of many inboxes works evenly.
 type upkeep struct {
 	h      *Holder
-	pace   pace
+	budget budget
 	wake   chan struct{}
-	visits chan struct{} // those under way
+	visits visits
+
+	rescues  chan struct{} // those under way
+	rescuing sync.WaitGroup
 
 	mu     sync.Mutex
 	turns  map[identity.Inbox]*turn
@@ -83,14 +78,19 @@ type turn struct {
 	ten     []peer.ID // the nearest at the last turn, without this node
 	last    time.Time // of a whole turn
 	shunned int       // turns in which another holder did not know this node as near
-	rescued digest    // what was put to nearer nodes from afar
+	rescue  rescue
 }
 
 func newUpkeep(h *Holder) *upkeep {
-	return &upkeep{
-		h: h, pace: pace{perSecond: h.limits.UpkeepRate},
-		wake: make(chan struct{}, 1), visits: make(chan struct{}, upkeepVisits), turns: make(map[identity.Inbox]*turn),
+	u := &upkeep{
+		h: h, budget: budget{perSecond: h.limits.UpkeepRate},
+		wake: make(chan struct{}, 1), turns: make(map[identity.Inbox]*turn), rescues: make(chan struct{}, rescues),
 	}
+	u.visits = visits{
+		h: h, visit: u.visit, quick: make(chan struct{}, quickVisits), slow: make(chan struct{}, slowVisits),
+		due: make(map[peer.ID][]identity.Inbox),
+	}
+	return u
 }
 
 // added gives an inbox that has a new message its turn, if it has none.
@@ -130,7 +130,11 @@ func (u *upkeep) poke() {
 func (u *upkeep) run(ctx context.Context) {
 	u.begin(time.Now())
 	var rounds sync.WaitGroup
-	defer rounds.Wait()
+	defer func() {
+		rounds.Wait()
+		u.visits.work.Wait()
+		u.rescuing.Wait()
+	}()
 	var changed time.Time // when a change is dealt with; zero means that there was none
 	for {
 		now := time.Now()
@@ -254,7 +258,8 @@ func (u *upkeep) done(batch []job) {
 	u.poke()
 }
 
-// round finds the holders of each inbox and visits them, each once for all the inboxes.
+// round finds the holders of each inbox and has them visited, each once for all the inboxes. It does not wait for the
+// visits.
 func (u *upkeep) round(ctx context.Context, batch []job) {
 	var mu sync.Mutex
 	visits := make(map[peer.ID][]identity.Inbox)
@@ -270,26 +275,18 @@ func (u *upkeep) round(ctx context.Context, batch []job) {
 	}
 	work.Wait()
 	for p, inboxes := range visits {
-		work.Go(func() {
-			select {
-			case u.visits <- struct{}{}:
-				defer func() { <-u.visits }()
-			case <-ctx.Done():
-				return
-			}
-			if err := u.visit(ctx, p, inboxes); err != nil && ctx.Err() == nil {
-				u.h.counts.failed.Add(1)
-				u.h.log.Debug("upkeep visit failed", "peer", p, "error", err)
-			}
-		})
+		u.visits.add(ctx, p, inboxes)
 	}
-	work.Wait()
 }
 
 // holders returns whom to visit for an inbox, and notes whether this node is one of its holders.
 func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
 	h := u.h
-	near, err := h.views.get(ctx, j.inbox, 0, h.views.own)
+	fresh := viewTime
+	if j.moved {
+		fresh = 0
+	}
+	near, err := h.views.get(ctx, j.inbox, fresh, h.views.own)
 	if err != nil {
 		h.log.Debug("upkeep found no holders", "error", err)
 		u.again(j.inbox, j.moved)
@@ -314,7 +311,7 @@ func (u *upkeep) holders(ctx context.Context, j job) []peer.ID {
 	if j.moved && len(visit) > 0 {
 		h.counts.moved.Add(1)
 	}
-	if !slices.Contains(near, h.cfg.Self) && len(near) == viewPeers {
+	if !slices.Contains(near, h.cfg.Self) && len(near) >= Copies {
 		// Those near the drop would not take upkeep from here, as far as one can tell.
 		u.rescue(ctx, j.inbox, ten[:min(rescuePeers, len(ten))])
 		return nil
@@ -333,6 +330,7 @@ func (u *upkeep) shunned(inbox identity.Inbox) {
 	if at := time.Now().Add(jitter(shunnedEvery)); at.Before(t.next) {
 		t.shunned++
 		t.next, t.moved = at, false
+		u.poke()
 	}
 }
 
@@ -343,29 +341,36 @@ func (u *upkeep) again(inbox identity.Inbox, moved bool) {
 	if t := u.turns[inbox]; t != nil {
 		if at := time.Now().Add(jitter(time.Minute)); at.Before(t.next) {
 			t.next, t.moved = at, moved
+			u.poke()
 		}
 	}
 }
 
-// visit compares inboxes with one other holder and brings it what it lacks.
-func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Inbox) (err error) {
-	h := u.h
+// visit compares inboxes with one other holder and brings it what it lacks. It returns those for which there was no
+// time, or none of the byte budget.
+func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Inbox) (left []identity.Inbox, err error) {
+	h, until := u.h, time.Now().Add(visitTime)
 	c, err := h.out.dial(ctx, p, DropProtocol)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { c.end(err) }()
-	for chunk := range slices.Chunk(inboxes, MaxInboxes) {
+	for len(inboxes) > 0 {
+		chunk := inboxes[:min(MaxInboxes, len(inboxes))]
+		if time.Now().After(until) {
+			return append(inboxes, left...), nil
+		}
+		inboxes = inboxes[len(chunk):]
 		q := &digestRequest{}
 		for _, in := range chunk {
 			q.Inboxes = append(q.Inboxes, h.spool.digest(in))
 		}
 		var a digestAnswer
 		if err := c.ask(&request{Digest: q}, &a, AnswerTime); err != nil {
-			return err
+			return nil, err
 		}
 		if len(a.Results) != len(chunk) {
-			return errors.New("digest answer is for other inboxes")
+			return nil, errors.New("digest answer is for other inboxes")
 		}
 		h.counts.digests.Add(uint64(len(chunk)))
 		for i, state := range a.Results {
@@ -373,21 +378,30 @@ func (u *upkeep) visit(ctx context.Context, p peer.ID, inboxes []identity.Inbox)
 			case digestSame:
 				h.counts.same.Add(1)
 			case digestDiffers:
-				if err := u.exchange(ctx, c, chunk[i]); err != nil {
-					return err
+				err := u.exchange(ctx, c, chunk[i], until)
+				if errors.Is(err, errOver) || errors.Is(err, errBudget) {
+					// The others go first the next time.
+					left = append(left, chunk[i])
+					continue
+				}
+				if err != nil {
+					return nil, err
 				}
 			case digestNotNear:
 				u.shunned(chunk[i])
 			}
 		}
 	}
-	return nil
+	return left, nil
 }
 
 // exchange offers all messages of an inbox, takes the tombstones that come back and pushes what is lacking.
-func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox) error {
+func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox, until time.Time) error {
 	h := u.h
 	for _, page := range h.spool.offers(inbox) {
+		if time.Now().After(until) {
+			return errOver
+		}
 		var a offerAnswer
 		if err := c.ask(&request{Offer: page}, &a, AnswerTime); err != nil {
 			return err
@@ -400,7 +414,7 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox) er
 			if t.Inbox() != inbox {
 				return errors.New("tombstone is for another inbox")
 			}
-			if err := h.learn(ctx, t, blob); err != nil {
+			if err := h.learn(ctx, t, blob); err != nil && !isRefusal(err) {
 				return err
 			}
 		}
@@ -408,11 +422,21 @@ func (u *upkeep) exchange(ctx context.Context, c *conn, inbox identity.Inbox) er
 			if place >= uint64(len(page.Items)) {
 				return errors.New("answer lacks what was not offered")
 			}
+			if time.Now().After(until) {
+				return errOver
+			}
 			if err := u.push(ctx, c, inbox, page.Items[place].ID, true); err != nil {
-				if r := new(Refusal); errors.As(err, &r) && r.Code != CodeInternal && r.Code != CodeMemory {
-					return nil // it has no room for this inbox
+				if isOfMessage(err) {
+					continue
 				}
-				return err
+				r := new(Refusal)
+				switch {
+				case !errors.As(err, &r) || r.Code == CodeInternal:
+					return err
+				case r.Code == CodeMemory:
+					return errOver // for now
+				}
+				return nil // it has no room for this inbox
 			}
 		}
 	}
@@ -435,7 +459,7 @@ func (u *upkeep) push(ctx context.Context, c *conn, inbox identity.Inbox, id sea
 	if err != nil {
 		return err
 	}
-	if err := u.afford(ctx, int(m.size)); err != nil {
+	if err := u.budget.spend(ctx, c.peer, int(m.size)); err != nil {
 		return err
 	}
 	g, err := c.give(&o, id, expected, func() (io.ReadCloser, error) { return io.NopCloser(m.body), nil })
@@ -474,28 +498,6 @@ func (h *Holder) learn(ctx context.Context, t *identity.Tombstone, blob []byte) 
 	return err
 }
 
-// errBudget says that the byte budget is used up for the moment.
-var errBudget = errors.New("byte budget of upkeep is used up")
-
-// afford waits for the byte budget.
-func (u *upkeep) afford(ctx context.Context, n int) error {
-	wait := u.pace.delay(n, time.Now(), patience)
-	if wait > patience {
-		return errBudget
-	}
-	if wait == 0 {
-		return nil
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // doubt reads a message again of which another holder said that its body is wrong, and forgets it if so.
 func (u *upkeep) doubt(inbox identity.Inbox, id sealed.ID, o *sealed.Outer) {
 	m, err := u.h.spool.open(inbox, id)
@@ -503,55 +505,14 @@ func (u *upkeep) doubt(inbox identity.Inbox, id sealed.ID, o *sealed.Outer) {
 		return
 	}
 	defer m.body.Close()
-	body, err := io.ReadAll(io.LimitReader(m.body, int64(o.Size)+1))
-	if err != nil || !hashes(o, body) {
-		u.h.spool.forget(inbox, id, nil, errors.New("the body does not have its hash"))
-	}
-}
-
-// rescue puts messages of a drop that is far from here by now to the nodes that are nearest, as a sender would. It
-// happens when all neighbours of a drop have gone at once, and once for the same messages.
-func (u *upkeep) rescue(ctx context.Context, inbox identity.Inbox, peers []peer.ID) {
-	d := u.h.spool.digest(inbox)
-	u.mu.Lock()
-	t := u.turns[inbox]
-	done := t == nil || t.rescued.same(d)
-	u.mu.Unlock()
-	if done {
-		return
-	}
-	whole := len(peers) > 0
-	for _, p := range peers {
-		ok, err := u.rescueTo(ctx, p, inbox)
-		if err != nil {
-			u.h.log.Debug("rescue failed", "peer", p, "error", err)
-		}
-		whole = whole && ok && err == nil
-	}
-	if whole {
-		u.mu.Lock()
-		t.rescued = d
-		u.mu.Unlock()
-	}
-}
-
-func (u *upkeep) rescueTo(ctx context.Context, p peer.ID, inbox identity.Inbox) (whole bool, err error) {
-	c, err := u.h.out.dial(ctx, p, DropProtocol)
-	if err != nil {
-		return false, err
-	}
-	defer func() { c.end(err) }()
-	items, more := u.h.spool.list(inbox, sealed.ID{}, rescueBatch)
-	for _, i := range items {
-		if err := u.push(ctx, c, inbox, i.ID, false); err != nil {
-			return false, err
-		}
-	}
-	return !more, nil
+	_, _ = u.h.spool.readBody(id, m, o)
 }
 
 // digest answers a comparison: for each inbox whether it is the same here.
 func (v *visit) digest(ctx context.Context, q *digestRequest) error {
+	if err := v.asking(); err != nil {
+		return err
+	}
 	var a digestAnswer
 	v.theirs = make(map[identity.Inbox]digest, len(q.Inboxes))
 	for _, d := range q.Inboxes {
@@ -576,6 +537,11 @@ func (v *visit) digest(ctx context.Context, q *digestRequest) error {
 // offer answers which of the offered messages this holder lacks. Those may be put as upkeep, on this stream.
 func (v *visit) offer(ctx context.Context, q *offerRequest) error {
 	h := v.holder
+	if _, known := v.near[q.Inbox]; !known {
+		if err := v.asking(); err != nil {
+			return err
+		}
+	}
 	near, err := v.isNear(ctx, q.Inbox)
 	if err != nil || !near {
 		return refuse(CodeNear, "you are not among the %d nodes nearest to that drop, as seen from here", viewPeers)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,34 @@ func TestNewHolderIsFilled(t *testing.T) {
 	})
 }
 
+// A message that another holder does not take is in the way of no other one of the inbox.
+func TestRefusedCopyIsPassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		cluster(t, net, 1, noStamps)
+		_, sender := outsider(t, net)
+		in := storetest.NewInbox(t)
+		var small []*sealed.Message
+		for i := range 30 {
+			if i%3 == 0 {
+				put(t, sender, in.Message(3<<20))
+			}
+			m := in.Message(body)
+			small = append(small, m)
+			put(t, sender, m)
+		}
+		limits := noStamps
+		limits.InboxBytes = 2 << 20
+		fresh := newMachine(t, net, limits)
+		time.Sleep(2 * time.Minute)
+		for _, m := range small {
+			if copies([]*machine{fresh}, m) != 1 {
+				t.Fatalf("%d copies: %+v", fresh.holder.Status().Messages, fresh.holder.Status().Refused)
+			}
+		}
+	})
+}
+
 // A copy is kept when its holder is no longer among the nearest, and is cold then.
 func TestColdCopies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -215,6 +244,72 @@ func TestRescueFromAfar(t *testing.T) {
 			t.Fatalf("status %+v", st)
 		}
 	})
+}
+
+// few is a node whose lookups find fewer than there are near.
+type few struct {
+	*storetest.Node
+	most int
+}
+
+func (f few) Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error) {
+	return f.Node.Nearest(ctx, key, min(n, f.most))
+}
+
+// All that is far away is put to the new ones, however much it is, although one message is refused there, and also when
+// a lookup does not find all twenty.
+func TestRescueIsWhole(t *testing.T) {
+	for _, found := range []int{20, 19} {
+		synctest.Test(t, func(t *testing.T) {
+			net := storetest.New()
+			first := net.Add(t, true)
+			h, err := store.Open(store.HolderConfig{Dir: t.TempDir(), Self: first.ID, HostKey: first.Key, Near: few{first, found}, Dial: first, Limits: noStamps})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			first.Handle(store.DropProtocol, h.Serve)
+			in := storetest.NewInbox(t)
+			_, sender := outsider(t, net)
+			var all []*sealed.Message
+			for range 149 {
+				m := in.Message(body)
+				all = append(all, m)
+				put(t, sender, m)
+			}
+			large := in.Message(3 << 20)
+			put(t, sender, large)
+			limits := noStamps
+			limits.InboxBytes = 2 << 20
+			others := cluster(t, net, 40, limits)
+			for slices.Index(net.Nearest(store.DropKey(in.Name()), 41), first.ID) < 25 {
+				others = append(others, newMachine(t, net, limits))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = h.Run(ctx) }()
+			time.Sleep(time.Minute)
+			if n := h.Status().Upkeep.Rescued; n == 0 || n > 3*100 {
+				t.Errorf("%d copies in the first turn", n)
+			}
+			time.Sleep(9 * time.Minute)
+			near := by(others, net.Nearest(store.DropKey(in.Name()), 3))
+			for i, m := range all {
+				if n := copies(near, m); n < 3 {
+					t.Errorf("%d found: message %d has %d copies at the nearest: %+v", found, i, n, h.Status().Upkeep)
+					break
+				}
+			}
+			// What was refused is tried again, the rest is there.
+			before := h.Status().Upkeep.Rescued
+			time.Sleep(3 * store.UpkeepEvery)
+			if n := h.Status().Upkeep.Rescued; n != before {
+				t.Errorf("%d copies were put again", n-before)
+			}
+			cancel()
+			<-ended
+		})
+	}
 }
 
 // A holder of many inboxes spreads its work.
@@ -386,6 +481,29 @@ func TestPutStamps(t *testing.T) {
 	}
 }
 
+// Large messages that one sender puts at once are taken one after the other.
+func TestPutsOfLargeBodiesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		holder := cluster(t, net, 1, noStamps)[0]
+		_, sender := outsider(t, net)
+		in := storetest.NewInbox(t)
+		var work sync.WaitGroup
+		for range 10 {
+			m := in.Message(10 << 20)
+			work.Go(func() {
+				if r, err := sender.Put(t.Context(), m, nil, nil); err != nil || len(r.Receipts) != 1 {
+					t.Error(err)
+				}
+			})
+		}
+		work.Wait()
+		if st := holder.holder.Status(); st.Messages != 10 || st.Refused[store.CodeMemory] == 0 {
+			t.Fatalf("%d messages, refused %v", st.Messages, st.Refused)
+		}
+	})
+}
+
 // Getting what a notice named, from one holder.
 func TestGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -427,4 +545,89 @@ func collectFailing(t *testing.T, c *store.Client, key store.FetchKey) (*collect
 		t.Fatal(err)
 	}
 	return nil, r
+}
+
+// Holders that take all they are offered, as slowly as they may, do not keep others from getting their copies.
+func TestSlowHoldersAreInNobodysWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		limits := noStamps
+		limits.PutBurst = 100_000
+		old := newMachine(t, net, limits)
+		var slow []*storetest.Node
+		for range 2 {
+			n := net.Add(t, true)
+			n.Handle(store.DropProtocol, store.Slow(n.Key))
+			n.Down()
+			slow = append(slow, n)
+		}
+		fresh := newMachine(t, net, limits)
+		fresh.Down()
+		_, sender := outsider(t, net)
+		for range 80 {
+			in := storetest.NewInbox(t)
+			for range 10 {
+				put(t, sender, in.Message(body))
+			}
+		}
+		for _, n := range slow {
+			n.Up()
+		}
+		time.Sleep(10 * time.Minute)
+		in := storetest.NewInbox(t)
+		m := in.Message(body)
+		put(t, sender, m)
+		if copies([]*machine{old}, m) != 1 || copies([]*machine{fresh}, m) != 0 {
+			t.Fatal("the message is not where it should be")
+		}
+		fresh.Up()
+		for start := time.Now(); copies([]*machine{fresh}, m) == 0; time.Sleep(10 * time.Second) {
+			if took := time.Since(start); took > 2*time.Minute {
+				t.Fatalf("no copy after %v: %+v", took, old.holder.Status().Upkeep)
+			}
+		}
+	})
+}
+
+// lost is a node that takes its time to find others.
+type lost struct {
+	*storetest.Node
+	takes time.Duration
+}
+
+func (l lost) Nearest(ctx context.Context, key []byte, n int) ([]peer.ID, error) {
+	select {
+	case <-time.After(l.takes):
+		return l.Node.Nearest(ctx, key, n)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Slow lookups do not keep a holder of many inboxes from their turns.
+func TestTurnsDespiteSlowLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := storetest.New()
+		const inboxes = 300
+		n := net.Add(t, true)
+		h, err := store.Open(store.HolderConfig{Dir: t.TempDir(), Self: n.ID, HostKey: n.Key, Near: lost{n, 3 * time.Second}, Dial: n, Limits: noStamps})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		n.Handle(store.DropProtocol, h.Serve)
+		_, sender := outsider(t, net)
+		for range inboxes {
+			put(t, sender, storetest.NewInbox(t).Message(body))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = h.Run(ctx) }()
+		time.Sleep(2*time.Minute + 30*time.Second)
+		if n := h.Status().Upkeep.Rounds; n < inboxes {
+			t.Errorf("%d turns of %d inboxes", n, inboxes)
+		}
+		cancel()
+		<-ended
+	})
 }

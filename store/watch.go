@@ -172,14 +172,16 @@ var errUnwatched = errors.New("watch ended")
 func (v *visit) watch(ctx context.Context, q *watchRequest) error {
 	h, x := v.holder, v.session
 	var inboxes []identity.Inbox
+	known := v.solved
 	for _, p := range q.Proofs {
 		access, err := v.access(p, identity.OpWatch)
 		if err != nil {
 			return err
 		}
 		inboxes = append(inboxes, access.Inbox())
+		known = known || h.spool.digest(access.Inbox()).Count > 0
 	}
-	leave, refusal := h.watches.enter(ctx, x.remote)
+	leave, refusal := h.watches.admit(ctx, &seat{peer: x.remote, known: known, end: v.end})
 	if refusal != nil {
 		return refusal
 	}

@@ -100,6 +100,7 @@ type Status struct {
 	Segments  int    // segment files
 	Records   int    // live records
 	LiveBytes int64  // bytes of live records
+	DiskBytes int64  // bytes of all records, without what was given back since the journal was opened
 	Appends   uint64 // records appended
 	Commits   uint64 // syncs these needed
 	Failures  uint64 // commits that failed
@@ -166,6 +167,10 @@ func open(dir string, opt Options, d disk) (*Log, error) {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	// Also when it was there: the last run may have ended before it synced this.
+	if err := d.SyncDir(filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
 	if err := l.load(); err != nil {
@@ -532,14 +537,41 @@ func (l *Log) Records() iter.Seq2[Ref, []byte] {
 		segments := slices.Clone(l.segments)
 		l.mu.Unlock()
 		for _, s := range segments {
-			if !l.segmentRecords(s, yield) {
+			more, err := l.segmentRecords(s, yield)
+			if err != nil {
+				l.log.Error("journal segment unreadable", "dir", l.dir, "segment", s.number, "error", err)
+			}
+			if !more {
 				return
 			}
 		}
 	}
 }
 
-func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
+// Walk goes through the headers of all live records as Records does, but ends with an error when a segment cannot be
+// read now. It is for an owner that gives up what it does not see. Damaged headers are left out and logged all the same.
+func (l *Log) Walk(yield func(Ref, []byte) error) error {
+	l.mu.Lock()
+	segments := slices.Clone(l.segments)
+	l.mu.Unlock()
+	for _, s := range segments {
+		var stop error
+		_, err := l.segmentRecords(s, func(ref Ref, header []byte) bool {
+			stop = yield(ref, header)
+			return stop == nil
+		})
+		if err != nil {
+			return fmt.Errorf("read journal segment %d: %w", s.number, err)
+		}
+		if stop != nil {
+			return stop
+		}
+	}
+	return nil
+}
+
+// segmentRecords is false when yield wants no more.
+func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) (more bool, err error) {
 	l.mu.Lock()
 	var live []uint32
 	for i, o := range s.offsets {
@@ -549,14 +581,14 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
 	}
 	l.mu.Unlock()
 	if len(live) == 0 {
-		return true
+		return true, nil
 	}
 	f, err := os.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			l.log.Error("journal segment unreadable", "dir", l.dir, "segment", s.number, "error", err)
-		}
-		return true
+		return true, err
 	}
 	defer f.Close()
 	r := &window{r: f}
@@ -573,26 +605,33 @@ func (l *Log) segmentRecords(s *segment, yield func(Ref, []byte) bool) bool {
 				ok = h.headerOK(head[:frameSize], head[frameSize:])
 			}
 		}
+		if err != nil && readError(err) != ErrDamaged {
+			return true, err
+		}
 		if !ok {
 			l.log.Error("journal record unreadable", "dir", l.dir, "segment", s.number, "offset", o)
 			continue
 		}
 		ref := Ref{Segment: s.number, Offset: o, Length: uint32(recordSize(h.header, h.body))}
 		if !yield(ref, slices.Clone(head[frameSize:])) {
-			return false
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
-// Sparse lists the segments that take no further record and of which at most that part is live, the emptiest first.
-// Their owner may append those records anew and free the old ones, so that the segments can go.
-func (l *Log) Sparse(part float64) []uint32 {
+// Sparse lists the segments that take no further record and of which little is live, the emptiest first: at most the
+// part ofFile of what was ever in them, or the part ofDisk of what they still take on the disk. Their owner may append
+// those records anew and free the old ones, so that the segments can go.
+func (l *Log) Sparse(ofFile, ofDisk float64) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var sparse []*segment
 	for _, s := range l.segments {
-		if s.full && s.file == nil && s.live > 0 && float64(s.liveBytes) <= part*float64(s.end) {
+		if !s.full || s.file != nil || s.live == 0 {
+			continue
+		}
+		if live := float64(s.liveBytes); live <= ofFile*float64(s.end) || live <= ofDisk*float64(s.end-s.given) {
 			sparse = append(sparse, s)
 		}
 	}
@@ -619,6 +658,7 @@ func (l *Log) Status() Status {
 	for _, s := range l.segments {
 		st.Records += s.live
 		st.LiveBytes += s.liveBytes
+		st.DiskBytes += s.end - s.given
 	}
 	return st
 }

@@ -341,7 +341,7 @@ func TestSparse(t *testing.T) {
 	for i := range 40 {
 		refs = append(refs, appendT(t, l, fmt.Sprint(i), bodyOf(i, 1000)))
 	}
-	if got := l.Sparse(0.3); len(got) != 0 {
+	if got := l.Sparse(0.3, 0); len(got) != 0 {
 		t.Fatalf("sparse %v", got)
 	}
 	for i, r := range refs {
@@ -349,7 +349,10 @@ func TestSparse(t *testing.T) {
 			l.Free(r)
 		}
 	}
-	got := l.Sparse(0.3)
+	got := l.Sparse(0.3, 0)
+	if more := l.Sparse(0, 0.9); len(more) != 3 || l.Status().DiskBytes != 40*l.Status().LiveBytes/int64(l.Status().Records) {
+		t.Fatalf("sparse on the disk %v, %+v", more, l.Status())
+	}
 	if !slices.Equal(got, []uint32{1, 3}) && !slices.Equal(got, []uint32{3, 1}) {
 		t.Fatalf("sparse %v", got)
 	}
@@ -683,6 +686,9 @@ func TestTrim(t *testing.T) {
 	if got := allocated(t, segment); got > 300<<10 {
 		t.Errorf("%d bytes are still in use", got)
 	}
+	if st := l.Status(); allocated(t, segment) > 0 && st.DiskBytes > 300<<10 {
+		t.Errorf("status %+v", st)
+	}
 	l.Close()
 	l.Trim()
 	l = openT(t, dir, 16<<20)
@@ -691,6 +697,34 @@ func TestTrim(t *testing.T) {
 	}
 	if _, b, err := l.Read(refs[0]); err != nil || !bytes.Equal(b, bodyOf(0, 16<<10)) {
 		t.Fatal(err)
+	}
+}
+
+// syncedDisk notes which directories are synced.
+type syncedDisk struct {
+	osDisk
+	dirs *[]string
+}
+
+func (d syncedDisk) SyncDir(path string) error {
+	*d.dirs = append(*d.dirs, path)
+	return d.osDisk.SyncDir(path)
+}
+
+// A journal's directory is on the disk as soon as what is in it, also when it was made and not synced before.
+func TestDirectoryIsSynced(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "journal")
+	for range 2 {
+		var dirs []string
+		l, err := open(dir, Options{SegmentSize: small}, syncedDisk{dirs: &dirs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if !slices.Equal(dirs, []string{parent, dir}) {
+			t.Fatalf("synced %q", dirs)
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ type segment struct {
 	freshly   []Ref // freed and not yet noted
 	sweeping  bool  // in the journal's list of sweeps
 	trim      bool  // the next sweep gives back all it can
+	given     int64 // bytes of it that were given back since the journal was opened
 
 	file     file // nil when nothing can be appended
 	holes    []hole

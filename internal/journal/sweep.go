@@ -89,7 +89,11 @@ func (l *Log) sweepAll() {
 			err = errors.Join(removeFile(s.path), removeFile(s.notes))
 		} else if len(freshly) > 0 || trim {
 			if err = s.note(freshly); err == nil {
-				err = s.giveBack(freshly, trim)
+				var given int64
+				given, err = s.giveBack(freshly, trim)
+				l.mu.Lock()
+				s.given += given
+				l.mu.Unlock()
 			} else {
 				// They are noted with the next ones.
 				l.mu.Lock()
@@ -133,16 +137,16 @@ func (s *segment) note(refs []Ref) error {
 
 // giveBack gives the pages of freed records back, once they are many or when all of them are wanted. The notes are
 // synced before that: a record without its note and without its pages would look like damage.
-func (s *segment) giveBack(refs []Ref, all bool) error {
+func (s *segment) giveBack(refs []Ref, all bool) (bytes int64, err error) {
 	if err := s.addHoles(refs); err != nil || s.holeSize == 0 || s.holeSize < punchBatch && !all {
-		return err
+		return 0, err
 	}
 	f, err := os.OpenFile(s.notes, os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
+		return 0, err
 	}
 	holes := s.holes
 	s.holes, s.holeSize = nil, 0

@@ -24,21 +24,22 @@ func syncData(f *os.File) error {
 	return errors.Join(err, failed)
 }
 
-// punch gives parts of a file back to the file system. One that cannot is left as it is.
-func punch(path string, holes []hole) error {
+// punch gives parts of a file back to the file system, and tells how many bytes. One that cannot is left as it is.
+func punch(path string, holes []hole) (bytes int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	for _, h := range holes {
 		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, h.from, h.to-h.from)
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-			return nil
+			return bytes, nil
 		}
 		if err != nil {
-			return err
+			return bytes, err
 		}
+		bytes += h.to - h.from
 	}
-	return nil
+	return bytes, nil
 }

@@ -204,6 +204,14 @@ func (n *Network) nearest(key []byte, k int) []peer.ID {
 	return ids
 }
 
+// Solved implements store.Neighbourhood. Servers have.
+func (n *Node) Solved(p peer.ID) bool {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	node := n.net.nodes[p]
+	return node != nil && node.server
+}
+
 // Changed implements store.Neighbourhood.
 func (n *Node) Changed() <-chan struct{} { return n.changed }
 
