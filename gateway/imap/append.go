@@ -80,7 +80,10 @@ func (u *upload) Read(p []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if u.left == 0 {
-		return n, nil
+		if u.err = u.conn.EndAppend(); u.err != nil {
+			n = 0 // whoever has all bytes would not look at the error
+		}
+		return n, u.err
 	}
 	u.err = err
 	return n, err

@@ -23,6 +23,9 @@ const (
 	// literalTimeout is how long a client may pause while it uploads a
 	// message. It begins anew whenever something has come.
 	literalTimeout = 5 * time.Minute
+	// commandTime is what a client has for the rest of a command that it has
+	// begun, and for each literal that it was given leave to send.
+	commandTime = 30 * time.Second
 )
 
 // gather is the number of bytes that are held back to be sent at once: two
@@ -31,7 +34,6 @@ const gather = 32 << 10
 
 var (
 	errForeign = errors.New("client does not speak IMAP")
-	errDesync  = errors.New("client sent a literal that was refused")
 )
 
 // buffers holds the memory in which lines are gathered. A connection has one
@@ -44,12 +46,13 @@ var buffers = sync.Pool{New: func() any {
 // conn stands between the library and the network, above TLS where there is
 // TLS. The library flushes every line; conn sends what was written when the
 // library comes to read, at once when it is reading already, and when gather
-// bytes have come together.
+// bytes have come together. What the client sends passes through a framer.
 type conn struct {
 	net.Conn
 	onEnd  func() // called once, by finish
 	cut    func() // ends it at once, whatever it is doing
 	opened time.Time
+	frames framer // the reader's alone
 
 	closing, ending sync.Once
 
@@ -61,14 +64,15 @@ type conn struct {
 	err       error      // of the first write that failed
 	loginEnds time.Time  // zero once logged in
 	session   bool       // a method of the session is writing: its lines are not ours to amend
-	desync    bool       // the library lost its place in the input
+	midline   bool       // what was written last did not end a line
+	asked     string     // tag of the command that the library has not answered yet
 	owned     bool       // a session calls finish; otherwise Close does
+	deadline  time.Time  // to read; the library's
+	began     time.Time  // when the command did that is being gathered; zero: none is
 
 	opening *opening // nil once logged in
-	rest    []byte   // of what the client sent: what did not fit into a Read
 
-	head []byte  // the first bytes of the client, until they are known not to be foreign
-	tail [4]byte // the last bytes that were read
+	head []byte // the first bytes of the client, until they are known not to be foreign
 }
 
 func newConn(c net.Conn, onEnd func()) *conn {
@@ -90,18 +94,16 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	q, fatal := p, false
-	if !c.session {
-		q, fatal = c.amend(p)
+	q := p
+	if !c.session && !c.midline {
+		q = amend(p)
+		if c.asked != "" && answers(p, c.asked) {
+			c.asked = ""
+		}
 	}
+	c.midline = len(p) > 0 && p[len(p)-1] != '\n'
 	if err := c.write(q); err != nil {
 		return 0, err
-	}
-	if fatal {
-		c.write([]byte("* BYE Literal was refused\r\n"))
-		c.flush()
-		c.fail(errDesync)
-		return 0, errDesync
 	}
 	return len(p), nil
 }
@@ -196,27 +198,105 @@ func (c *conn) Amend(on bool) {
 	c.mu.Unlock()
 }
 
-// Read sends what waits and reads.
+// Read gives the library the next piece of what the client says.
 func (c *conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	f := &c.frames
 	for {
-		if n, err := c.read(p); n > 0 || err != nil || len(p) == 0 {
+		var e event
+		switch busy := c.busy(); {
+		case !busy:
+			e = f.next()
+		case len(f.pieces) > 0:
+			return f.hand(p), nil
+		case f.upload > 0 && len(f.in) > 0:
+			return f.pass(p), nil
+		case f.upload > 0:
+			n, err := c.receive(p[:min(int64(len(p)), f.upload)])
+			f.upload -= int64(n)
 			return n, err
+		default:
+			e = f.reply()
+		}
+		if err := c.act(e, p); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// read is Read; it gives nothing when what came is held back.
-func (c *conn) read(p []byte) (int, error) {
+// EndAppend reads on to the end of the command after a message has come. It
+// fails when there is more: then the message is not what the client meant.
+func (c *conn) EndAppend() error {
+	var p [64]byte
+	for c.frames.tail {
+		if err := c.act(c.frames.reply(), p[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// busy reports whether the library has a command that it has not answered.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked != ""
+}
+
+// act does what the framer's event calls for. It receives into p.
+func (c *conn) act(e event, p []byte) error {
+	f := &c.frames
+	if e == more {
+		n, err := c.receive(p)
+		if c.opening != nil {
+			f.add(c.opening.pass(p[:n]))
+		} else {
+			f.add(p[:n])
+		}
+		if n > 0 {
+			err = nil // it comes again
+		}
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.began = time.Time{}
+	switch e {
+	case complete:
+		c.asked = f.tag
+	case proceed:
+		return c.write([]byte("+ Ready for literal data\r\n"))
+	case refused, lost:
+		c.asked = ""
+		tag := f.tag
+		if tag == "" {
+			tag = "*"
+		}
+		if err := c.write([]byte(tag + " " + f.status + "\r\n")); err != nil {
+			return err
+		}
+	}
+	if e == lost {
+		c.bye = "Commands cannot be told apart any more"
+		c.sayBye()
+		c.fail(net.ErrClosed)
+		return c.err
+	}
+	return nil
+}
+
+// receive sends what waits and reads from the network.
+func (c *conn) receive(p []byte) (int, error) {
 	c.mu.Lock()
 	err := c.flush()
 	if err == nil && c.bye != "" {
 		c.sayBye()
 		err = io.EOF
 	}
-	if n := copy(p, c.rest); n > 0 && err == nil {
-		c.rest = c.rest[n:]
-		c.mu.Unlock()
-		return n, nil
+	if err == nil {
+		err = c.setDeadline()
 	}
 	c.reading = err == nil
 	c.mu.Unlock()
@@ -238,7 +318,6 @@ func (c *conn) read(p []byte) (int, error) {
 		c.fail(net.ErrClosed)
 		return 0, c.err
 	}
-	c.remember(p[:n])
 	if c.head != nil {
 		k := min(n, foreign.Longest-len(c.head))
 		c.head = append(c.head, p[:k]...)
@@ -251,22 +330,25 @@ func (c *conn) read(p []byte) (int, error) {
 			c.head = nil
 		}
 	}
-	if c.opening != nil {
-		q := c.opening.pass(p[:n])
-		n = copy(p, q)
-		c.rest = q[n:]
-	}
 	return n, err
 }
 
-// remember keeps the last bytes that were read.
-func (c *conn) remember(p []byte) {
-	if len(p) >= len(c.tail) {
-		copy(c.tail[:], p[len(p)-len(c.tail):])
-		return
+// setDeadline bounds the next read; mu is held. The library's own bound of a
+// command begins when it is whole.
+func (c *conn) setDeadline() error {
+	t := c.deadline
+	if c.asked == "" && c.frames.begun() {
+		if c.began.IsZero() {
+			c.began = time.Now()
+		}
+		if end := c.began.Add(commandTime); t.IsZero() || end.Before(t) {
+			t = end
+		}
 	}
-	copy(c.tail[:], c.tail[len(p):])
-	copy(c.tail[len(c.tail)-len(p):], p)
+	if !c.loginEnds.IsZero() && (t.IsZero() || t.After(c.loginEnds)) {
+		t = c.loginEnds
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Hangup ends the connection with a BYE: now when the client is silent,
@@ -304,24 +386,22 @@ func (c *conn) LoggedIn() {
 	c.loginEnds = time.Time{}
 	if o := c.opening; o != nil {
 		if !o.named {
-			c.rest = append(c.rest, o.head...)
+			c.frames.add(o.head)
 		}
 		c.opening = nil
 	}
 }
 
-// SetReadDeadline is the library's: half a minute for a command, 35 minutes
-// between two. Nobody gets more than loginTime to log in.
+// SetReadDeadline is the library's: 35 minutes between two commands, half a
+// minute before login. Nobody gets more than loginTime to log in.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
 	}
-	if !c.loginEnds.IsZero() && (t.IsZero() || t.After(c.loginEnds)) {
-		t = c.loginEnds
-	}
-	return c.Conn.SetReadDeadline(t)
+	c.deadline = t
+	return c.setDeadline()
 }
 
 // SetWriteDeadline does nothing: the library sets one for each line, which is

@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -111,7 +110,7 @@ func TestLinesAreSentAtOnceWhileReading(t *testing.T) {
 		if got := w.take(); len(got) != 1 || got[0] != "two\r\nthree\r\n" {
 			t.Errorf("uncorked, and sent %q", got)
 		}
-		client.Write([]byte("x\r\n"))
+		client.Write([]byte("a1 NOOP\r\n"))
 		<-done
 	})
 }
@@ -279,6 +278,7 @@ func TestTimeToLogIn(t *testing.T) {
 		for err == nil {
 			c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, err = c.Read(make([]byte, 100))
+			put2(c, "a OK\r\n")
 		}
 		if d := time.Since(began); d != loginTime {
 			t.Errorf("connection lasted %v without login", d)
@@ -372,45 +372,18 @@ func TestWriteErrorsStay(t *testing.T) {
 }
 
 func TestAmend(t *testing.T) {
-	for _, c := range []struct {
-		name, tail, line, want string
-		desync, fatal          bool
-	}{
-		{name: "capability", line: "* CAPABILITY IMAP4rev1 IDLE UTF8=ACCEPT MOVE\r\n", want: "* CAPABILITY IMAP4rev1 IDLE MOVE\r\n"},
-		{name: "login", line: "a1 OK [CAPABILITY IMAP4rev1 UTF8=ACCEPT] Logged in\r\n", want: "a1 OK [CAPABILITY IMAP4rev1] Logged in\r\n"},
-		{name: "other", line: "a1 OK done with UTF8=ACCEPT\r\n", want: "a1 OK done with UTF8=ACCEPT\r\n"},
-		{name: "two lines", line: "* CAPABILITY UTF8=ACCEPT\r\nx\r\n", want: "* CAPABILITY UTF8=ACCEPT\r\nx\r\n"},
-		{name: "half a line", line: "* CAPABILITY UTF8=ACCEPT", want: "* CAPABILITY UTF8=ACCEPT"},
-		{name: "no tag", line: "\r\n", want: "\r\n"},
-		{name: "syntax", line: "a1 NO [SERVERBUG] Internal server error\r\n", want: "a1 BAD [CLIENTBUG] Syntax error\r\n"},
-		{name: "long line", desync: true, line: "a1 NO [SERVERBUG] Internal server error\r\n", want: "a1 BAD [CLIENTBUG] Syntax error\r\n", fatal: true},
-		{name: "literal+", line: "a1 BAD Non-synchronizing literals are limited to 4096 bytes\r\n", want: "a1 BAD Non-synchronizing literals are limited to 4096 bytes\r\n", fatal: true},
-		{name: "too big, waiting", tail: "{99}\r\n", line: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n", want: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n"},
-		{name: "too big, not waiting", tail: "{99+}\r\n", line: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n", want: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n", fatal: true},
-		{name: "too big, and more", tail: "{99}\r\nabc", line: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n", want: "a1 NO [TOOBIG] Literals are limited to 9 bytes for this command\r\n", fatal: true},
+	for _, c := range []struct{ name, line, want string }{
+		{"capability", "* CAPABILITY IMAP4rev1 IDLE UTF8=ACCEPT MOVE\r\n", "* CAPABILITY IMAP4rev1 IDLE MOVE\r\n"},
+		{"login", "a1 OK [CAPABILITY IMAP4rev1 UTF8=ACCEPT] Logged in\r\n", "a1 OK [CAPABILITY IMAP4rev1] Logged in\r\n"},
+		{"other", "a1 OK done with UTF8=ACCEPT\r\n", "a1 OK done with UTF8=ACCEPT\r\n"},
+		{"two lines", "* CAPABILITY UTF8=ACCEPT\r\nx\r\n", "* CAPABILITY UTF8=ACCEPT\r\nx\r\n"},
+		{"half a line", "* CAPABILITY UTF8=ACCEPT", "* CAPABILITY UTF8=ACCEPT"},
+		{"no tag", "\r\n", "\r\n"},
+		{"syntax", "a1 NO [SERVERBUG] Internal server error\r\n", "a1 BAD [CLIENTBUG] Syntax error\r\n"},
 	} {
-		k := &conn{desync: c.desync}
-		for _, b := range []byte(c.tail) {
-			k.remember([]byte{b})
+		if got := amend([]byte(c.line)); string(got) != c.want {
+			t.Errorf("%s: %q", c.name, got)
 		}
-		got, fatal := k.amend([]byte(c.line))
-		if string(got) != c.want || fatal != c.fatal {
-			t.Errorf("%s: %q %v", c.name, got, fatal)
-		}
-	}
-}
-
-func TestRemember(t *testing.T) {
-	var k conn
-	for _, s := range []string{"abcdef", "", "g", "hi", "jkl", "mnop"} {
-		k.remember([]byte(s))
-	}
-	if string(k.tail[:]) != "mnop" {
-		t.Errorf("%q", k.tail)
-	}
-	k.remember([]byte("qr"))
-	if string(k.tail[:]) != "opqr" {
-		t.Errorf("%q", k.tail)
 	}
 }
 
@@ -425,21 +398,6 @@ func TestLinesOfASessionAreNotAmended(t *testing.T) {
 		c.Flush()
 		if got := strings.Join(w.take(), ""); got != line+"* CAPABILITY IMAP4rev1\r\n" {
 			t.Errorf("%q", got)
-		}
-	})
-}
-
-func TestARefusedLiteralEndsTheConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, w, _ := pipe(t)
-		if _, err := io.WriteString(c, "a1 "+nonSync); !errors.Is(err, errDesync) {
-			t.Errorf("write: %v", err)
-		}
-		if got := strings.Join(w.take(), ""); got != "a1 "+nonSync+"* BYE Literal was refused\r\n" {
-			t.Errorf("%q", got)
-		}
-		if _, err := bufio.NewReader(c).ReadByte(); !errors.Is(err, errDesync) {
-			t.Errorf("read: %v", err)
 		}
 	})
 }

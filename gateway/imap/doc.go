@@ -20,14 +20,17 @@
 //
 // A [net.Conn] of our own stands between them. It gathers the lines that the
 // library flushes one by one, gives every write its own deadline, takes leave
-// with a BYE, and drops whoever speaks HTTP. It also amends a few lines of the
-// library's own making, see guard.go, and unknown commands before login, over
-// which the library would end the connection, see opening.go.
+// with a BYE, and drops whoever speaks HTTP. A framer cuts what the client says
+// into commands, their lines and their literals, and hands the library one such
+// piece at a time: the bytes of a literal cannot become a command, whatever the
+// library thinks of the line before. What is no command is answered there. The
+// connection also amends a few lines of the library's own making, see guard.go,
+// and unknown commands before login, over which the library would end the
+// connection, see opening.go.
 //
 // # Known limits
 //
 // These are the library's, and cannot be mended from here:
-//   - an empty line between two commands ends the connection;
 //   - SEARCH forgets SMALLER when a date or LARGER comes after it;
 //   - LSUB with "%" does not show a folder that is not subscribed and has
 //     subscribed ones below it;

@@ -1,7 +1,9 @@
 package imap_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -62,8 +64,20 @@ var states = []string{
 // nothing that few do not, and would take it all its time.
 const maxFuzz = 4 << 10
 
-// FuzzSession lets a client say anything, in each state. The server must not
-// panic, hang, or answer without end.
+// literally makes the input the line before a literal, and what is in it: a
+// command that must not be done.
+func literally(input []byte) string {
+	line, rest := input, []byte(nil)
+	if i := bytes.IndexAny(input, "\r\n"); i >= 0 {
+		line, rest = input[:i], input[i:]
+	}
+	text := smuggled + string(rest)
+	return fmt.Sprintf("%s{%d+}\r\n%s\r\n", line, len(text), text)
+}
+
+// FuzzSession lets a client say anything, in each state, also as a line that
+// ends with a literal. The server must not panic, hang, answer without end, or
+// take the literal for a command.
 func FuzzSession(f *testing.F) {
 	for i := range states {
 		for _, s := range []string{
@@ -76,6 +90,7 @@ func FuzzSession(f *testing.F) {
 			"a FETCH 4294967295:* RFC822.SIZE\r\nb FETCH *:4294967295 FAST\r\n",
 		} {
 			f.Add(uint8(i), []byte(s))
+			f.Add(uint8(i+len(states)), []byte(s))
 		}
 	}
 	accounts := new(imaptest.Accounts)
@@ -96,6 +111,10 @@ func FuzzSession(f *testing.F) {
 		if len(input) > maxFuzz {
 			return
 		}
+		said := string(input)
+		if int(state)/len(states)%2 == 1 {
+			said = literally(input)
+		}
 		m := imaptest.New()
 		m.Limit = 1 << 16
 		accounts.Add(user, "secret", m)
@@ -109,7 +128,7 @@ func FuzzSession(f *testing.F) {
 			got <- n
 		}()
 		ours.SetDeadline(time.Now().Add(patience))
-		for _, s := range []string{states[int(state)%len(states)], string(input), "\r\nzz LOGOUT\r\n"} {
+		for _, s := range []string{states[int(state)%len(states)], said, "\r\nzz LOGOUT\r\n"} {
 			if _, err := io.WriteString(ours, s); err != nil {
 				break
 			}
@@ -121,6 +140,9 @@ func FuzzSession(f *testing.F) {
 		await(t, "session ends", func() bool { return server.Sessions() == 0 })
 		if s := log.last.Swap(nil); s != nil {
 			t.Fatalf("%s\nafter %q", *s, head.String())
+		}
+		if _, err := m.Folder(ctx, "injected"); err == nil && said != string(input) && !bytes.Contains(input, []byte("injected")) {
+			t.Errorf("a literal was taken for a command\nafter %q", head.String())
 		}
 		if n := m.Watchers(); n != 0 {
 			t.Errorf("%d watchers are left", n)

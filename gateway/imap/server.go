@@ -257,7 +257,7 @@ func (s *Server) serve(base context.Context, l listener, raw net.Conn) {
 			return &session{server: s, conn: k, log: log, remote: k.RemoteAddr(), ctx: ctx, cancel: cancel}, nil, nil
 		},
 		Caps:         capabilities,
-		Logger:       logger{k, log},
+		Logger:       logger{log},
 		InsecureAuth: true, // clear text comes from loopback only, see New
 	})
 	server.Serve(&single{conn: k}) // returns at once
@@ -265,9 +265,9 @@ func (s *Server) serve(base context.Context, l listener, raw net.Conn) {
 
 // capabilities is what of the library's list the mailbox can honour. Some more
 // are always there: IDLE, UNSELECT, ENABLE, SASL-IR, LITERAL-; and APPENDLIMIT
-// comes from the session. LITERAL+ is left out because the library loses its
-// place when it refuses such a literal; BINARY because it would have to decode
-// each part twice; IMAP4rev2 because some of it is missing.
+// comes from the session. LITERAL+ is left out because a large literal that is
+// refused would have to be read to its end; BINARY because it would have to
+// decode each part twice; IMAP4rev2 because some of it is missing.
 var capabilities = imap.CapSet{
 	imap.CapIMAP4rev1:        {},
 	imap.CapNamespace:        {},
