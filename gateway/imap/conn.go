@@ -26,7 +26,18 @@ const (
 	// commandTime is what a client has for the rest of a command that it has
 	// begun, and for each literal that it was given leave to send.
 	commandTime = 30 * time.Second
+	// partTime is how long a client whose connection ends over what it said may
+	// go on saying it, so that it gets to hear why.
+	partTime = time.Second
 )
+
+// maxStrange is how many lines that are no command a client may send before it
+// logs in. Real ones send one or two (ID, for one); whoever speaks another
+// protocol sends more.
+const maxStrange = 8
+
+// maxParting bounds what a client says in partTime.
+const maxParting = 1 << 20
 
 // gather is the number of bytes that are held back to be sent at once: two
 // records of TLS.
@@ -69,8 +80,7 @@ type conn struct {
 	owned     bool       // a session calls finish; otherwise Close does
 	deadline  time.Time  // to read; the library's
 	began     time.Time  // when the command did that is being gathered; zero: none is
-
-	opening *opening // nil once logged in
+	strange   int        // lines before login that were no command
 
 	head []byte // the first bytes of the client, until they are known not to be foreign
 }
@@ -82,7 +92,6 @@ func newConn(c net.Conn, onEnd func()) *conn {
 		onEnd:     onEnd,
 		opened:    now,
 		loginEnds: now.Add(loginTime),
-		opening:   new(opening),
 		head:      make([]byte, 0, foreign.Longest),
 	}
 }
@@ -250,11 +259,7 @@ func (c *conn) act(e event, p []byte) error {
 	f := &c.frames
 	if e == more {
 		n, err := c.receive(p)
-		if c.opening != nil {
-			f.add(c.opening.pass(p[:n]))
-		} else {
-			f.add(p[:n])
-		}
+		f.add(p[:n])
 		if n > 0 {
 			err = nil // it comes again
 		}
@@ -263,28 +268,57 @@ func (c *conn) act(e event, p []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began = time.Time{}
+	waits := !c.loginEnds.IsZero() // for the client to log in
+	if e == complete && waits && c.asked == "" && !known(f.name) {
+		// The library would end the connection over it.
+		f.refuse("BAD Unknown command")
+		e = refused
+	}
 	switch e {
 	case complete:
 		c.asked = f.tag
+		return nil
 	case proceed:
 		return c.write([]byte("+ Ready for literal data\r\n"))
-	case refused, lost:
-		c.asked = ""
-		tag := f.tag
-		if tag == "" {
-			tag = "*"
-		}
-		if err := c.write([]byte(tag + " " + f.status + "\r\n")); err != nil {
-			return err
-		}
 	}
-	if e == lost {
-		c.bye = "Commands cannot be told apart any more"
-		c.sayBye()
+	c.asked = ""
+	tag := f.tag
+	if tag == "" {
+		tag = "*"
+	}
+	if err := c.write([]byte(tag + " " + f.status + "\r\n")); err != nil {
+		return err
+	}
+	if waits {
+		c.strange++
+	}
+	switch {
+	case e == lost:
+		return c.part("Commands cannot be told apart any more")
+	case c.strange > maxStrange:
+		return c.part("This is not IMAP")
+	}
+	return nil
+}
+
+// part ends the connection over what the client said; mu is held. When bytes
+// have come that nobody read, closing would take back what is on its way to the
+// client.
+func (c *conn) part(text string) error {
+	c.bye = text
+	c.sayBye()
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || c.err != nil {
 		c.fail(net.ErrClosed)
 		return c.err
 	}
-	return nil
+	c.err = net.ErrClosed // and the deadline is another than that of fail
+	half.CloseWrite()
+	c.Conn.SetReadDeadline(time.Now().Add(partTime))
+	c.mu.Unlock()
+	io.CopyN(io.Discard, c.Conn, maxParting)
+	c.mu.Lock()
+	return c.err
 }
 
 // receive sends what waits and reads from the network.
@@ -382,14 +416,8 @@ func (c *conn) Abort() {
 // LoggedIn lifts the bound on the time before login.
 func (c *conn) LoggedIn() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.loginEnds = time.Time{}
-	if o := c.opening; o != nil {
-		if !o.named {
-			c.frames.add(o.head)
-		}
-		c.opening = nil
-	}
+	c.mu.Unlock()
 }
 
 // SetReadDeadline is the library's: 35 minutes between two commands, half a

@@ -401,3 +401,72 @@ func TestLinesOfASessionAreNotAmended(t *testing.T) {
 		}
 	})
 }
+
+func TestTimeForACommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w, client := pipe(t)
+		c.LoggedIn()
+		c.SetReadDeadline(time.Now().Add(35 * time.Minute))
+		began := time.Now()
+		go func() {
+			for _, s := range []string{"a", " LOGIN {3}\r\n", "x"} {
+				time.Sleep(commandTime / 3)
+				client.Write([]byte(s))
+			}
+		}()
+		if _, err := c.Read(make([]byte, 100)); err == nil {
+			t.Fatal("read something")
+		}
+		// It begins with the first byte, and anew with the leave to send a literal.
+		if d := time.Since(began); d != commandTime/3+commandTime/3+commandTime {
+			t.Errorf("gave up after %v", d)
+		}
+		if got := strings.Join(w.take(), ""); got != "+ Ready for literal data\r\n* BYE Idle for too long\r\n" {
+			t.Errorf("sent %q", got)
+		}
+	})
+}
+
+// halfWire can be closed for writing.
+type halfWire struct{ *wire }
+
+func (halfWire) CloseWrite() error { return nil }
+
+// Who is still talking when the connection ends is listened to for a while:
+// otherwise the network takes back what was sent.
+func TestParting(t *testing.T) {
+	for _, pause := range []time.Duration{0, partTime / 10} {
+		synctest.Test(t, func(t *testing.T) {
+			c, w, client := pipe(t)
+			c.Conn = halfWire{w}
+			said := 0
+			silent := make(chan struct{})
+			go func() {
+				defer close(silent)
+				client.Write([]byte("\x00\n"))
+				for p := make([]byte, 1<<10); ; said += len(p) {
+					time.Sleep(pause)
+					if _, err := client.Write(p); err != nil {
+						return
+					}
+				}
+			}()
+			began := time.Now()
+			if _, err := c.Read(make([]byte, 100)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("read: %v", err)
+			}
+			synctest.Wait()
+			switch d := time.Since(began); {
+			case pause > 0 && d != partTime, pause == 0 && d > 0:
+				t.Errorf("listened for %v", d)
+			case pause == 0 && said != maxParting:
+				t.Errorf("listened to %d bytes", said)
+			}
+			if got := strings.Join(w.take(), ""); !strings.HasSuffix(got, "* BYE Commands cannot be told apart any more\r\n") {
+				t.Errorf("sent %q", got)
+			}
+			client.Close()
+			<-silent
+		})
+	}
+}

@@ -23,10 +23,9 @@
 // with a BYE, and drops whoever speaks HTTP. A framer cuts what the client says
 // into commands, their lines and their literals, and hands the library one such
 // piece at a time: the bytes of a literal cannot become a command, whatever the
-// library thinks of the line before. What is no command is answered there. The
-// connection also amends a few lines of the library's own making, see guard.go,
-// and unknown commands before login, over which the library would end the
-// connection, see opening.go.
+// library thinks of the line before. What is no command is answered there, and
+// before login what the library does not know: it would hang up over ID. The
+// connection also amends a few lines of the library's own making; see guard.go.
 //
 // # Known limits
 //

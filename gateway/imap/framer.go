@@ -335,6 +335,18 @@ func quoteIsOpen(s []byte) bool {
 	return open
 }
 
+// known reports whether the library knows a command.
+func known(name string) bool {
+	switch name {
+	case "APPEND", "AUTHENTICATE", "CAPABILITY", "CHECK", "CLOSE", "COPY", "CREATE", "DELETE", "ENABLE", "EXAMINE", "EXPUNGE", "FETCH",
+		"IDLE", "LIST", "LOGIN", "LOGOUT", "LSUB", "MOVE", "NAMESPACE", "NOOP", "RENAME", "SEARCH", "SELECT", "STARTTLS", "STATUS", "STORE",
+		"SUBSCRIBE", "UNAUTHENTICATE", "UNSELECT", "UNSUBSCRIBE",
+		"UID COPY", "UID EXPUNGE", "UID FETCH", "UID MOVE", "UID SEARCH", "UID STORE":
+		return true
+	}
+	return false
+}
+
 // granted is a line whose literal the client has been given leave to send: the
 // library need not do so again.
 func granted(line []byte) []byte {

@@ -141,3 +141,52 @@ func TestAppendTakesOneMessage(t *testing.T) {
 	}
 	same(t, b.login().ok("STATUS INBOX (MESSAGES)"), "* STATUS INBOX (MESSAGES 0)")
 }
+
+// What is no command is answered, before login and after.
+func TestLinesThatAreNoCommand(t *testing.T) {
+	b := start(t)
+	for _, open := range []func() *client{b.login, func() *client { c := b.dial(); c.greeting(); return c }} {
+		for _, s := range []struct{ line, want string }{
+			{"\r\n", "* BAD "}, {"\n", "* BAD "}, {"x\r\n", "x BAD "}, {"x \r\n", "x BAD "}, {"x  NOOP\r\n", "x BAD "}, {"x UID\r\n", "x BAD "}, {"x UID \r\n", "x BAD "},
+			{"* NOOP\r\n", "* BAD "}, {"+ NOOP\r\n", "* BAD "}, {"DONE\r\n", "* BAD "}, {" x NOOP\r\n", "* BAD "}, {"(x NOOP\r\n", "* BAD "}, {"\xff\xfe\x80\r\n", "* BAD "},
+			{"x CREATE {3+}\r\na\x00b\r\n", "x BAD "}, {"x LOGIN \"a\r\n", "x BAD "},
+		} {
+			c := open()
+			c.write(s.line)
+			if l := c.line(); !strings.HasPrefix(l, s.want) {
+				t.Errorf("%q: %q", s.line, l)
+			}
+			c.ok("NOOP")
+			c.c.Close()
+		}
+		for _, s := range []struct{ line, want string }{
+			{"x NOOP " + repeat("y", 300_000), "x BAD "}, {repeat("z", 300_000), "* BAD "}, {"x NOOP\x00\r\n", "x BAD "}, {"\x00\x01\x02\r\n" + repeat("\x00", 5000), "* BAD "},
+			{"x NOOP\ry NOOP\r\n", "x BAD "}, {"x CREATE {5000+}\r\n" + repeat("y", 300_000), "x NO [TOOBIG] "}, {"x CREATE \"{3+}\r\n", "x BAD "},
+		} {
+			c := open()
+			c.write(s.line)
+			if lines := c.closed(); len(lines) != 2 || !strings.HasPrefix(lines[0], s.want) || lines[1] != parted {
+				t.Errorf("%.20q: %q", s.line, lines)
+			}
+		}
+	}
+}
+
+// IDLE ends with DONE in any case of letters, and with whatever else is no literal.
+func TestEndOfIdle(t *testing.T) {
+	b := start(t)
+	c := b.selected()
+	for end, want := range map[string]string{"DONE": "OK", "done": "OK", "NOOP": "BAD", repeat("x", 3000): "BAD"} {
+		tag := c.send("IDLE")
+		c.expect("+ idling")
+		c.write(end + "\r\n")
+		if _, status := c.finish(tag); !strings.HasPrefix(status, want) {
+			t.Errorf("%.10q: %s", end, status)
+		}
+	}
+	c.send("IDLE")
+	c.expect("+ idling")
+	c.write(repeat("x", 4090) + " z CREATE injected\r\n")
+	c.closed()
+	b.unharmed("a line that ends IDLE")
+}

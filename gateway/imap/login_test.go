@@ -229,6 +229,7 @@ func TestUnknownCommandBeforeLogin(t *testing.T) {
 	c.fails("BAD", "XYZZY")
 	c.fails("BAD", `ID ("name" "Mail" "version" NIL)`)
 	c.fails("BAD", "uid fetch 1 flags")
+	c.fails("BAD", "uid xyzzy")
 	// A continuation is no command, nor is a literal.
 	tag := c.send("AUTHENTICATE PLAIN")
 	c.line()
@@ -256,16 +257,23 @@ func TestUnknownCommandBeforeLogin(t *testing.T) {
 	if _, status := c.finish("3"); status != "OK NOOP completed" {
 		t.Error(status)
 	}
-	c.fails("BAD Unknown command", "XYZZY")
+	for range 10 {
+		c.fails("BAD Unknown command", "XYZZY")
+	}
 
 	// Whoever knows nothing but such does not speak IMAP.
-	c = b.dial()
-	c.greeting()
-	for range 8 {
-		c.fails("BAD", "XYZZY")
-	}
-	c.fails("BAD", "XYZZY")
-	if l := c.closed(); len(l) != 1 || !strings.HasPrefix(l[0], "* BYE") {
-		t.Errorf("%q", l)
+	for _, s := range []string{"a XYZZY\r\n", "\r\n"} {
+		c = b.dial()
+		c.greeting()
+		for range 8 {
+			c.write(s)
+			if l := c.line(); !strings.Contains(l, " BAD ") {
+				t.Errorf("%q", l)
+			}
+		}
+		c.write(s)
+		if l := c.closed(); len(l) != 2 || l[1] != "* BYE This is not IMAP" {
+			t.Errorf("%q", l)
+		}
 	}
 }
