@@ -50,6 +50,9 @@ func TestSearch(t *testing.T) {
 		{"SINCE 4-Nov-2026", "2 3 4"}, {"BEFORE 4-Nov-2026", "1"}, {"ON 4-Nov-2026", "2"}, {`ON "04-Nov-2026"`, "2"}, {"SINCE 4-Nov-2026 BEFORE 6-Nov-2026", "2 3"},
 		{"SENTSINCE 3-Nov-2026", "2 3"}, {"SENTBEFORE 3-Nov-2026", "1"}, {"SENTON 4-Nov-2026", "3"},
 		{"LARGER 1000", "3"}, {"SMALLER 40", "4"},
+		{"SMALLER 40 SINCE 1-Jan-2019", "4"}, {"SINCE 1-Jan-2019 SMALLER 40", "4"}, {"SMALLER 1000 LARGER 40", "1 2"}, {"SMALLER 40 SMALLER 1000", "4"}, {"SMALLER 1000 SENTON 3-Nov-2026", "2"},
+		{"SMALLER 0", ""}, {"SMALLER 1", ""}, {"SMALLER 0 LARGER 0", ""}, {"LARGER 0", "1 2 3 4"}, {"NOT SMALLER 40", "1 2 3"}, {"OR SMALLER 40 FROM bob", "1 4"}, {"NOT (SMALLER 40 SINCE 1-Jan-2019)", "1 2 3"},
+		{"smaller 40 BODY {3+}\r\nred SMALLER 9 ALL", ""}, {"SUBJECT smaller SEEN", ""}, {"KEYWORD smaller 1", ""}, {"NOT HEADER SMALLER 40 SMALLER 1000", "1 2 4"}, {"SMALLER 9223372036854775807", "1 2 3 4"},
 		{"NOT SEEN", "3 4"}, {"NOT (SEEN FLAGGED)", "1 3 4"}, {"OR FROM bob FROM carol", "1 2"}, {"OR (FROM bob SEEN) (DELETED)", "1 4"}, {"OR 1 4 UNSEEN", "4"},
 		{"(1:3) (2:4)", "2 3"}, {"NOT 1 NOT UID 4", "2 3"}, {"NOT NOT 1", "1"},
 	} {
@@ -62,7 +65,7 @@ func TestSearch(t *testing.T) {
 	}
 	c.fails("NO [BADCHARSET]", "SEARCH CHARSET KOI8-R TEXT x")
 	c.fails("NO [BADCHARSET]", "SEARCH CHARSET UTF-8 TEXT {1+}\r\n\xff")
-	for _, s := range []string{"", "X-GM-RAW x", "SINCE 99-Foo-2026", "KEYWORD", "OR 1", "NOT", "(", "UID x", "LARGER a", "0", "1:"} {
+	for _, s := range []string{"", "X-GM-RAW x", "SINCE 99-Foo-2026", "KEYWORD", "OR 1", "NOT", "(", "UID x", "LARGER a", "SMALLER a", "SMALLER", "SMALLER -1", "SMALLER +1", "SMALLER 9223372036854775808", "SMALLER  5", "SMALLER \"5\"", "0", "1:"} {
 		c.fails("BAD", "SEARCH %s", s)
 	}
 	c.fails("NO [LIMIT]", "SEARCH %s ALL", strings.TrimSpace(repeat("NOT ", 40)))

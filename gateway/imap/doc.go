@@ -30,7 +30,6 @@
 // # Known limits
 //
 // These are the library's, and cannot be mended from here:
-//   - SEARCH forgets SMALLER when a date or LARGER comes after it;
 //   - LSUB with "%" does not show a folder that is not subscribed and has
 //     subscribed ones below it;
 //   - a client that enables UTF8=ACCEPT, though it is not offered, must go on

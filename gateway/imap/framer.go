@@ -9,12 +9,12 @@ import (
 	"unicode"
 )
 
-// Bounds of what a client says at once. Those of text and of literals are the
-// library's own; here they hold before it sees anything.
+// Bounds of what a client says at once. The library has the same, and here they
+// hold before it sees anything: it loses its place in lines that are too long.
 const (
-	maxLines   = 50 << 10 // bytes of the lines of a command
-	maxLiteral = 4 << 10  // bytes of a literal, but for a message that is waited for
-	maxCommand = 64 << 10 // bytes of lines and literals together, but for that message
+	maxLines   = 50<<10 - 64 // bytes of the lines of a command; some are left for the end of an APPEND
+	maxLiteral = 4 << 10     // bytes of a literal, but for a message that is waited for
+	maxCommand = 64 << 10    // bytes of lines and literals together, but for that message
 	maxTag     = 256
 	maxReply   = 4000 // bytes of a line that answers "+"
 )
@@ -122,11 +122,7 @@ func (f *framer) next() event {
 		if size < 0 {
 			f.pieces = append(f.pieces, line)
 			f.ended = true
-			if f.status != "" {
-				f.pieces = nil
-				return refused
-			}
-			return complete
+			return f.amend()
 		}
 		message := f.name == "APPEND" && !f.message && !f.opens(line)
 		if message && sync && f.status == "" {
@@ -152,11 +148,35 @@ func (f *framer) next() event {
 		f.within, f.literal = true, int(size)
 		f.message = f.message || message
 		if sync {
+			f.text++
 			f.pieces = append(f.pieces, granted(line))
 			return proceed
 		}
 		f.pieces = append(f.pieces, line)
 	}
+}
+
+// amend changes what the library would get wrong.
+func (f *framer) amend() event {
+	if f.status == "" && (f.name == "SEARCH" || f.name == "UID SEARCH") {
+		before := total(f.pieces)
+		sizeKeys(f.name, f.pieces)
+		if f.text += total(f.pieces) - before; f.text > maxLines {
+			f.refuse("NO [TOOBIG] The command is too long")
+		}
+	}
+	if f.status != "" {
+		f.pieces = nil
+		return refused
+	}
+	return complete
+}
+
+func total(pieces [][]byte) (n int) {
+	for _, p := range pieces {
+		n += len(p)
+	}
+	return n
 }
 
 // takeLiteral makes a piece of a literal. A message is looked at when it is filed.
