@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -23,6 +24,9 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	}
 	if upload.err != nil {
 		return nil, upload.err // the connection is broken
+	}
+	if upload.nul {
+		return nil, errNUL
 	}
 	return data, err
 }
@@ -63,8 +67,12 @@ type upload struct {
 	r    io.Reader
 	left int64
 	conn *conn
+	nul  bool  // there is a NUL in it
 	err  error // of the connection
 }
+
+// errNUL refuses what cannot be sent in a literal again (RFC 3501, 9: CHAR8).
+var errNUL = bad("A message must not hold NUL")
 
 func (u *upload) Read(p []byte) (int, error) {
 	if u.err != nil {
@@ -76,15 +84,20 @@ func (u *upload) Read(p []byte) (int, error) {
 	u.conn.SetReadDeadline(time.Now().Add(literalTimeout))
 	n, err := u.r.Read(p)
 	u.left -= int64(n)
+	nul := !u.nul && bytes.IndexByte(p[:n], 0) >= 0
+	u.nul = u.nul || nul
 	if u.left > 0 && err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	if u.left == 0 {
-		if u.err = u.conn.EndAppend(); u.err != nil {
-			n = 0 // whoever has all bytes would not look at the error
-		}
-		return n, u.err
-	}
 	u.err = err
-	return n, err
+	if u.left == 0 {
+		u.err = u.conn.EndAppend()
+	}
+	switch { // whoever has all bytes would not look at the error
+	case u.err != nil:
+		return 0, u.err
+	case nul:
+		return 0, errNUL
+	}
+	return n, nil
 }

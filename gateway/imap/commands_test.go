@@ -110,6 +110,12 @@ func TestExtendedSearch(t *testing.T) {
 	c.ok("COPY $ Archive")
 	same(t, c.ok("UID EXPUNGE $"), "* 3 EXPUNGE", "* 2 EXPUNGE")
 	same(t, c.ok("FETCH $ UID"))
+	// Whoever only saves is not told (RFC 5182, 2.1).
+	for _, s := range []string{"SEARCH RETURN (SAVE) SEEN", "uid search return (save) CHARSET UTF-8 SUBJECT {1+}\r\na", "SEARCH RETURN(SAVE) SEEN"} {
+		same(t, c.ok("%s", s))
+	}
+	same(t, c.ok("SEARCH RETURN (COUNT) $"), `* ESEARCH (TAG "a`+itoa(c.tag)+`") COUNT 1`)
+	answer("SEARCH RETURN (SAVE ALL) ALL")
 	// A search that fails leaves nothing saved.
 	answer("SEARCH RETURN (SAVE COUNT) ALL")
 	c.fails("NO", "SEARCH RETURN (SAVE) CHARSET UTF-8 TEXT {1+}\r\n\xff")
@@ -254,7 +260,7 @@ func TestAppend(t *testing.T) {
 		t.Errorf("%q %v", l, err)
 	}
 	// Any bytes come back as they were.
-	odd := "A: b\r\n\r\n\x00\xff\n\r)\r\nx9 LOGOUT\r\n"
+	odd := "A: b\r\n\r\n\x01\xff\n\r)\r\nx9 LOGOUT\r\n"
 	if _, status := c.upload("Sent", "", odd); !strings.HasPrefix(status, "OK") {
 		t.Error(status)
 	}
@@ -273,12 +279,16 @@ func TestAppendIsRefused(t *testing.T) {
 		{"INBOX", "", repeat("x", 10_001), "NO [TOOBIG]"},
 		{"INBOX", `"yesterday" `, simple(1), "BAD"},
 		{"INBOX", "what ", simple(1), "BAD"},
+		{"INBOX", "", "A: b\r\n\r\n\x00", "BAD [CLIENTBUG] A message must not hold NUL"},
+		{"INBOX", "", "\x00" + repeat("x", 9_000), "BAD [CLIENTBUG] A message must not hold NUL"},
 	} {
 		lines, status := c.upload(s.folder, s.options, s.msg)
 		if !strings.HasPrefix(status, s.want) || len(lines) != 0 {
 			t.Errorf("%v: %q %s", s.folder+s.options, lines, status)
 		}
 	}
+	c.fails("BAD [CLIENTBUG] A message must not hold NUL", "APPEND INBOX {3+}\r\na\x00b")
+	same(t, c.ok("STATUS INBOX (MESSAGES)"), "* STATUS INBOX (MESSAGES 0)")
 	if _, status := c.upload("INBOX", "", repeat("x", 10_000)); !strings.HasPrefix(status, "OK") {
 		t.Error(status)
 	}
@@ -335,6 +345,7 @@ func TestUnknownCommands(t *testing.T) {
 	for _, s := range []string{"XYZZY", "ID NIL", "SORT (DATE) UTF-8 ALL", "THREAD REFERENCES UTF-8 ALL", "GETQUOTAROOT INBOX", "COMPRESS DEFLATE", "UID FOO", "SELECT", "FETCH", "STORE 1", "IDLE now", "SELECT INBOX (CONDSTORE)", "CREATE \"&\"", "LIST"} {
 		c.fails("BAD", "%s", s)
 	}
-	c.ok("ENABLE CONDSTORE")
+	same(t, c.ok("ENABLE CONDSTORE"), "* ENABLED")
+	same(t, c.ok("ENABLE IMAP4rev2 utf8=accept UTF8=ACCEPT"), "* ENABLED")
 	c.ok("NOOP")
 }

@@ -77,6 +77,7 @@ type conn struct {
 	session   bool       // a method of the session is writing: its lines are not ours to amend
 	midline   bool       // what was written last did not end a line
 	asked     string     // tag of the command that the library has not answered yet
+	saves     bool       // that command wants no ESEARCH
 	owned     bool       // a session calls finish; otherwise Close does
 	deadline  time.Time  // to read; the library's
 	began     time.Time  // when the command did that is being gathered; zero: none is
@@ -105,7 +106,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	q := p
 	if !c.session && !c.midline {
-		q = amend(p)
+		q = c.amend(p)
 		if c.asked != "" && answers(p, c.asked) {
 			c.asked = ""
 		}
@@ -247,6 +248,10 @@ func (c *conn) EndAppend() error {
 	return nil
 }
 
+// Command returns the name of the command that the library is busy with. Its
+// methods of the session may ask, but for Idle.
+func (c *conn) Command() string { return c.frames.name }
+
 // busy reports whether the library has a command that it has not answered.
 func (c *conn) busy() bool {
 	c.mu.Lock()
@@ -276,7 +281,7 @@ func (c *conn) act(e event, p []byte) error {
 	}
 	switch e {
 	case complete:
-		c.asked = f.tag
+		c.asked, c.saves = f.tag, f.saves
 		return nil
 	case proceed:
 		return c.write([]byte("+ Ready for literal data\r\n"))

@@ -381,7 +381,7 @@ func TestAmend(t *testing.T) {
 		{"no tag", "\r\n", "\r\n"},
 		{"syntax", "a1 NO [SERVERBUG] Internal server error\r\n", "a1 BAD [CLIENTBUG] Syntax error\r\n"},
 	} {
-		if got := amend([]byte(c.line)); string(got) != c.want {
+		if got := new(conn).amend([]byte(c.line)); string(got) != c.want {
 			t.Errorf("%s: %q", c.name, got)
 		}
 	}

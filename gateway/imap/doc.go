@@ -30,9 +30,5 @@
 // # Known limits
 //
 // These are the library's, and cannot be mended from here:
-//   - LSUB with "%" does not show a folder that is not subscribed and has
-//     subscribed ones below it;
-//   - a client that enables UTF8=ACCEPT, though it is not offered, must go on
-//     writing "&-" for "&" in folder names;
 //   - ENVELOPE shows the date in one form, BODYSTRUCTURE no Content-MD5.
 package imap

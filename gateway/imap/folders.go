@@ -27,6 +27,15 @@ func (s *session) Create(name string, options *imap.CreateOptions) error {
 		}
 		role = r
 	}
+	if role != mail.NoRole {
+		folders, err := s.mailbox.Folders(ctx)
+		if err != nil {
+			return s.answer("CREATE", err)
+		}
+		if slices.ContainsFunc(folders, func(f mail.Folder) bool { return f.Role == role }) {
+			return refuse(codeUseAttr, "Another folder has that special use")
+		}
+	}
 	_, err := s.mailbox.CreateFolder(ctx, strings.TrimSuffix(name, string(mail.Separator)), role)
 	return s.answer("CREATE", err)
 }
@@ -133,8 +142,17 @@ func (s *session) List(w *imapserver.ListWriter, reference string, patterns []st
 		}
 	}
 	t := newTree(folders, gone)
+	lsub := s.conn.Command() == "LSUB" // the library asks for it as for LIST (SUBSCRIBED)
 	for _, n := range t.nodes {
 		if !slices.ContainsFunc(ps, func(p pattern) bool { return p.match(n.Name) }) {
+			continue
+		}
+		if lsub && n.below && !n.Subscribed && slices.ContainsFunc(ps, func(p pattern) bool { return strings.Contains(string(p), "%") && p.match(n.Name) }) {
+			// The way to one that is subscribed (RFC 3501, 6.3.9).
+			err := w.WriteList(&imap.ListData{Mailbox: n.Name, Delim: mail.Separator, Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}})
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		below := options.SelectRecursiveMatch && n.below

@@ -111,14 +111,34 @@ func TestCreateRenameDelete(t *testing.T) {
 func TestCreateSpecialUse(t *testing.T) {
 	b := start(t)
 	c := b.login()
-	c.ok(`CREATE Letters (USE (\Archive))`)
-	same(t, c.ok(`LIST "" Letters`), `* LIST (\HasNoChildren \Archive) "/" "Letters"`)
-	c.ok(`CREATE Odds (USE (\trash))`)
-	same(t, c.ok(`LIST "" Odds`), `* LIST (\HasNoChildren \Trash) "/" "Odds"`)
+	// One is enough of each (RFC 6154, 3).
+	c.fails("NO [USEATTR] Another folder has that special use", `CREATE Letters (USE (\Archive))`)
+	c.fails("NO [USEATTR]", `CREATE Odds (USE (\trash))`)
+	same(t, c.ok(`LIST "" (Letters Odds)`))
 	c.fails("NO [USEATTR]", `CREATE All (USE (\All))`)
 	c.fails("NO [USEATTR]", `CREATE Both (USE (\Archive \Junk))`)
 	c.fails("BAD", `CREATE What (FOR (x))`)
 	same(t, c.ok(`LIST "" (All Both What)`))
+}
+
+// LSUB shows the way to what is subscribed (RFC 3501, 6.3.9).
+func TestSubscriptionsBelowOthers(t *testing.T) {
+	b := start(t)
+	c := b.login()
+	c.ok("CREATE u/v/w")
+	c.ok("UNSUBSCRIBE u")
+	c.ok("UNSUBSCRIBE u/v")
+	const way, below, end = `* LSUB (\Noselect) "/" "u"`, `* LSUB (\Noselect) "/" "u/v"`, `* LSUB (\HasNoChildren \Subscribed) "/" "u/v/w"`
+	same(t, c.ok(`LSUB "" u%%`), way)
+	same(t, c.ok(`LSUB "u/" %%`), below)
+	same(t, c.ok(`LSUB "" u/%%/%%`), end)
+	same(t, c.ok(`LSUB "" u*`), end)
+	same(t, c.ok(`LSUB "" u`))
+	same(t, c.ok(`LIST (SUBSCRIBED) "" u%%`))
+	c.ok("SUBSCRIBE u")
+	same(t, c.ok(`LSUB "" u%%`), `* LSUB (\HasChildren \Subscribed) "/" "u"`)
+	c.ok("UNSUBSCRIBE u/v/w")
+	same(t, c.ok(`LSUB "" u/%%`))
 }
 
 func TestSubscribe(t *testing.T) {
@@ -170,10 +190,10 @@ func TestAmpersand(t *testing.T) {
 	if containsLine(c.ok("CAPABILITY"), "UTF8") {
 		t.Error("UTF8=ACCEPT is offered")
 	}
-	// A client that enables it all the same can use every name without "&".
-	c.ok("ENABLE UTF8=ACCEPT")
+	// Nor is it enabled for a client that asks all the same.
+	same(t, c.ok("ENABLE UTF8=ACCEPT"), "* ENABLED")
 	c.ok(`CREATE "Grüße"`)
-	same(t, c.ok(`LIST "" Gr*`), `* LIST (\HasNoChildren) "/" "Grüße"`)
+	same(t, c.ok(`LIST "" Gr*`), `* LIST (\HasNoChildren) "/" "Gr&APwA3w-e"`)
 	same(t, c.ok(`LIST "" R*`), `* LIST (\HasNoChildren) "/" "R&-D"`)
 	c.ok(`SELECT "R&-D"`)
 }

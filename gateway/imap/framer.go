@@ -49,6 +49,7 @@ type framer struct {
 	upload    int64  // bytes of the message that are still to pass through
 	announced int64  // and of the whole of it
 	tail      bool   // the line after that message is still to come
+	saves     bool   // a SEARCH that is not to be answered with its result
 
 	lines   int  // so far
 	text    int  // bytes of them
@@ -158,9 +159,15 @@ func (f *framer) next() event {
 
 // amend changes what the library would get wrong.
 func (f *framer) amend() event {
-	if f.status == "" && (f.name == "SEARCH" || f.name == "UID SEARCH") {
+	if f.status == "" {
 		before := total(f.pieces)
-		sizeKeys(f.name, f.pieces)
+		switch f.name {
+		case "SEARCH", "UID SEARCH":
+			f.saves = onlySaves(f.name, f.pieces[0])
+			sizeKeys(f.name, f.pieces)
+		case "ENABLE":
+			f.pieces[0] = enableNothing(f.pieces[0])
+		}
 		if f.text += total(f.pieces) - before; f.text > maxLines {
 			f.refuse("NO [TOOBIG] The command is too long")
 		}
@@ -170,6 +177,19 @@ func (f *framer) amend() event {
 		return refused
 	}
 	return complete
+}
+
+// enableNothing takes out of an ENABLE what the library would enable although
+// it is not offered: nothing can be enabled here. Other names it passes over.
+func enableNothing(line []byte) []byte {
+	words := strings.Split(string(line), " ")
+	for i := 2; i < len(words); i++ {
+		name := strings.TrimRight(words[i], "\r\n")
+		if strings.EqualFold(name, "IMAP4rev2") || strings.EqualFold(name, "UTF8=ACCEPT") {
+			words[i] = "X" + words[i][len(name):]
+		}
+	}
+	return []byte(strings.Join(words, " "))
 }
 
 func total(pieces [][]byte) (n int) {

@@ -16,6 +16,8 @@ import (
 //     always, but does not take folder names with a bare "&" once it is enabled,
 //     which Thunderbird would do by default. Nothing is lost: 8-bit headers are
 //     shown either way, and folder names go in modified UTF-7.
+//   - A SEARCH that wants its result to be saved and nothing else is not answered
+//     with an ESEARCH (RFC 5182, 2.1). The library takes it for one that wants all.
 //   - What the library cannot parse (an unknown search key, a bad date) it calls
 //     a bug of the server. It is one of the client: NO [SERVERBUG] becomes BAD.
 //     Our own errors never look like that.
@@ -25,8 +27,8 @@ const (
 	syntaxError = "BAD [CLIENTBUG] Syntax error\r\n"
 )
 
-// amend returns what is to be sent instead of a line of the library.
-func amend(p []byte) []byte {
+// amend returns what is to be sent instead of a line of the library; mu is held.
+func (c *conn) amend(p []byte) []byte {
 	tag, rest, ok := bytes.Cut(p, []byte(" "))
 	if !ok || bytes.IndexByte(p, '\n') != len(p)-1 {
 		return p
@@ -34,6 +36,8 @@ func amend(p []byte) []byte {
 	switch {
 	case hasPrefix(rest, "CAPABILITY ") && string(tag) == "*", hasPrefix(rest, "OK [CAPABILITY "):
 		return bytes.Replace(p, []byte(unwantedCap), nil, 1)
+	case c.saves && string(tag) == "*" && hasPrefix(rest, "ESEARCH "):
+		return nil
 	case string(rest) == serverBug:
 		return append(append(bytes.Clone(tag), ' '), syntaxError...)
 	}

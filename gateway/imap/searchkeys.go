@@ -22,6 +22,14 @@ func sizeKeys(name string, pieces [][]byte) {
 	}
 }
 
+// onlySaves reports whether the first line of a SEARCH has SAVE for its only
+// result option.
+func onlySaves(name string, line []byte) bool {
+	words := strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(strings.ToUpper(string(line))))
+	words = words[min(len(words), 1+len(strings.Fields(name))):]
+	return len(words) >= 4 && words[0] == "RETURN" && words[1] == "(" && words[2] == "SAVE" && words[3] == ")"
+}
+
 // sizeKey rewrites one line. The first words of it, as many as are to be
 // skipped, are not keys; it returns how many are to be skipped of the next line.
 func sizeKey(line []byte, skip int) ([]byte, int) {
