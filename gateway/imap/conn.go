@@ -1,10 +1,12 @@
 package imap
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,6 +80,8 @@ type conn struct {
 	midline   bool       // what was written last did not end a line
 	asked     string     // tag of the command that the library has not answered yet
 	saves     bool       // that command wants no ESEARCH
+	from, to  string     // see Substitute
+	held      []byte     // of what was written: from may begin in it
 	owned     bool       // a session calls finish; otherwise Close does
 	deadline  time.Time  // to read; the library's
 	began     time.Time  // when the command did that is being gathered; zero: none is
@@ -112,10 +116,49 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	c.midline = len(p) > 0 && p[len(p)-1] != '\n'
+	if c.from != "" {
+		q = c.substitute(q)
+	}
 	if err := c.write(q); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// Substitute has from replaced, once, where it comes next in what is written. It
+// is for what the library can write in its own way only, and nothing that a
+// stranger has a say in may come before. Release ends it.
+func (c *conn) Substitute(from, to string) {
+	c.mu.Lock()
+	c.from, c.to = from, to
+	c.mu.Unlock()
+}
+
+// Release lets go what waits for the end of a text that did not come.
+func (c *conn) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held := c.held
+	c.from, c.to, c.held = "", "", nil
+	if len(held) > 0 && c.err == nil {
+		c.write(held)
+	}
+}
+
+// substitute returns what of p, and of what is held, can be written; mu is held.
+func (c *conn) substitute(p []byte) []byte {
+	c.held = append(c.held, p...)
+	before, after, ok := bytes.Cut(c.held, []byte(c.from))
+	if !ok {
+		// It does not begin before the last bytes.
+		n := max(0, len(c.held)-len(c.from)+1)
+		q := c.held[:n:n]
+		c.held = c.held[n:]
+		return q
+	}
+	q := slices.Concat(before, []byte(c.to), after)
+	c.from, c.to, c.held = "", "", nil
+	return q
 }
 
 // write is Write with mu held and without amendments.

@@ -1,8 +1,10 @@
 package imap
 
 import (
+	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -15,7 +17,7 @@ const maxDepth = 2 * mime.MaxDepth
 
 // envelope says what the library is to write for ENVELOPE. It encodes 8-bit
 // texts itself, writes From for an empty Sender and Reply-To, and a date in a
-// form of its own.
+// form of its own: see envelopeDate.
 func envelope(e *mail.Envelope) *imap.Envelope {
 	if e == nil {
 		return &imap.Envelope{}
@@ -35,6 +37,32 @@ func envelope(e *mail.Envelope) *imap.Envelope {
 		w.InReplyTo = mime.MessageIDs(e.InReplyTo)
 	}
 	return w
+}
+
+// envelopeDate says how an ENVELOPE begins in the library's writing, and how it
+// should: with the text of the Date field (RFC 3501, 7.4.2). What is no date
+// gets one in e, for there must be something to be replaced.
+func envelopeDate(e *imap.Envelope, text string) (from, to string) {
+	const (
+		opening = "ENVELOPE ("
+		layout  = "Mon, 02 Jan 2006 15:04:05 -0700"
+	)
+	if text == "" {
+		return "", "" // there is no such field, and NIL is right
+	}
+	if e.Date.IsZero() {
+		e.Date = time.Unix(0, 0).UTC()
+	}
+	return opening + quote(e.Date.Format(layout)), opening + quote(text)
+}
+
+// quote writes a string for the wire.
+func quote(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		s = strings.ReplaceAll(s, "\x00", "")
+		return fmt.Sprintf("{%d}\r\n%s", len(s), s)
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
 func addresses(list []mail.Address) []imap.Address {

@@ -30,5 +30,6 @@
 // # Known limits
 //
 // These are the library's, and cannot be mended from here:
-//   - ENVELOPE shows the date in one form, BODYSTRUCTURE no Content-MD5.
+//   - BODYSTRUCTURE shows no Content-MD5, and the dates of messages within
+//     messages in one form.
 package imap

@@ -302,6 +302,7 @@ func (f *fetch) write(m *mail.Message, flags bool, sections []section, body io.R
 			f.conn.Abort() // half a line may be left
 			err = cmp.Or(err, e)
 		}
+		f.conn.Release()
 	}()
 	if f.options.UID {
 		r.WriteUID(imap.UID(m.UID))
@@ -317,7 +318,15 @@ func (f *fetch) write(m *mail.Message, flags bool, sections []section, body io.R
 		r.WriteRFC822Size(m.Size)
 	}
 	if f.options.Envelope {
-		r.WriteEnvelope(envelope(m.Envelope))
+		// Before it come numbers and flags only.
+		e, date := envelope(m.Envelope), ""
+		if m.Envelope != nil {
+			date = m.Envelope.RawDate
+		}
+		if from, to := envelopeDate(e, date); from != to {
+			f.conn.Substitute(from, to)
+		}
+		r.WriteEnvelope(e)
 	}
 	if f.options.BodyStructure != nil {
 		r.WriteBodyStructure(f.describe.structure(m.Structure))

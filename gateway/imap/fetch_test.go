@@ -392,3 +392,39 @@ func TestPanicsDropOneConnection(t *testing.T) {
 }
 
 var _ imap.Mailbox = torn{}
+
+// The date of an ENVELOPE is the text of the field (RFC 3501, 7.4.2), wherever
+// it comes to stand in what the library writes at once.
+func TestEnvelopeDate(t *testing.T) {
+	b := start(t)
+	dates := []struct{ field, want string }{
+		{"Fri, 20 Nov 2026 10:00:00 +0000", `"Fri, 20 Nov 2026 10:00:00 +0000"`},
+		{"20 Nov 2026 10:00 GMT (noon \"here\")", `"20 Nov 2026 10:00 GMT (noon \"here\")"`},
+		{"Fri, 20 Nov 2026\r\n\t10:00:00 +0000 (x)", `"Fri, 20 Nov 2026 10:00:00 +0000 (x)"`},
+		{"yesterday", `"yesterday"`},
+		{"gestern früh", "{13}\r\ngestern früh"},
+		{"a \\ b", `"a \\ b"`},
+		{"", "NIL"},
+	}
+	for _, d := range dates {
+		// What a stranger writes is not taken for it.
+		b.fill("INBOX", "Date: "+d.field+"\r\nSubject: ENVELOPE (\"Thu, 01 Jan 1970 00:00:00 +0000\" ENVELOPE (\r\n\r\n")
+	}
+	b.fill("INBOX", "Subject: ENVELOPE (\"Thu, 01 Jan 1970 00:00:00 +0000\" ENVELOPE (\r\n\r\n")
+	c := b.selected()
+	const rest = ` "ENVELOPE (\"Thu, 01 Jan 1970 00:00:00 +0000\" ENVELOPE (" NIL NIL NIL NIL NIL NIL NIL NIL)`
+	for i, d := range dates {
+		same(t, c.ok("FETCH %d (ENVELOPE)", i+1), fmt.Sprintf("* %d FETCH (ENVELOPE (%s%s)", i+1, d.want, rest))
+	}
+	same(t, c.ok("FETCH %d (ENVELOPE)", len(dates)+1), fmt.Sprintf("* %d FETCH (ENVELOPE (NIL%s)", len(dates)+1, rest))
+
+	var flags []string
+	for i := range 63 {
+		flags = append(flags, fmt.Sprintf("%d%s", 100+i, repeat("k", 60)))
+	}
+	for n := range 64 {
+		all := strings.Join(append(flags, repeat("k", n+1)), " ")
+		c.ok("STORE 4 FLAGS.SILENT (%s)", all)
+		same(t, c.ok("FETCH 4 (FLAGS ENVELOPE)"), "* 4 FETCH (FLAGS ("+all+`) ENVELOPE ("yesterday"`+rest+")")
+	}
+}
