@@ -15,6 +15,7 @@ const (
 	maxLines   = 50<<10 - 64 // bytes of the lines of a command; some are left for the end of an APPEND
 	maxLiteral = 4 << 10     // bytes of a literal, but for a message that is waited for
 	maxCommand = 64 << 10    // bytes of lines and literals together, but for that message
+	maxPieces  = 1000        // lines and literals
 	maxTag     = 256
 	maxReply   = 4000 // bytes of a line that answers "+"
 )
@@ -121,7 +122,7 @@ func (f *framer) next() event {
 			size = -1
 		}
 		if size < 0 {
-			f.pieces = append(f.pieces, line)
+			f.keep(line)
 			f.ended = true
 			return f.amend()
 		}
@@ -150,10 +151,10 @@ func (f *framer) next() event {
 		f.message = f.message || message
 		if sync {
 			f.text++
-			f.pieces = append(f.pieces, granted(line))
+			f.keep(granted(line))
 			return proceed
 		}
-		f.pieces = append(f.pieces, line)
+		f.keep(line)
 	}
 }
 
@@ -207,7 +208,19 @@ func (f *framer) takeLiteral() {
 		f.refuse(clientBug("A literal must not hold NUL"))
 	}
 	if len(b) > 0 {
+		f.keep(b)
+	}
+}
+
+// keep adds a piece to those for the library.
+func (f *framer) keep(b []byte) {
+	if len(f.pieces) >= maxPieces {
+		f.refuse("NO [TOOBIG] The command has too many literals")
+	}
+	if f.status == "" {
 		f.pieces = append(f.pieces, b)
+	} else {
+		f.pieces = nil
 	}
 }
 

@@ -43,9 +43,22 @@ func TestManySizeKeys(t *testing.T) {
 	if len(events) != 1 || events[0] != "a NO [TOOBIG] The command is too long" {
 		t.Errorf("%d events, at the end %.100q", len(events), events[max(0, len(events)-2):])
 	}
-	events, _ = frame([]byte("a LOGIN"+strings.Repeat(" {0}\r\n", maxLines/6-2)+"\r\n"), 4096)
+	// Leave to send a literal makes a line longer.
+	events, _ = frame([]byte("a LOGIN"+strings.Repeat(" {0}\r\n", 400)+strings.Repeat("x", maxLines-7-400*6-100)+"\r\n"), 4096)
 	if n := len(events); n < 2 || events[n-2] != "a BAD [CLIENTBUG] The line is too long" {
-		t.Errorf("%d events, at the end %.100q", len(events), events[max(0, len(events)-2):])
+		t.Errorf("%d events, at the end %.100q", n, events[max(0, n-2):])
+	}
+}
+
+func TestManyLiterals(t *testing.T) {
+	for n, want := range map[int]string{maxPieces: "a NO [TOOBIG] The command has too many literals", maxPieces - 1: "\r\n"} {
+		events, f := frame([]byte("a LOGIN"+strings.Repeat(" {0+}\r\n", n)+"\r\n"), 4096)
+		if got := events[len(events)-1]; got != want {
+			t.Errorf("%d literals: %q", n, got)
+		}
+		if n == maxPieces && len(f.pieces) > 0 {
+			t.Errorf("%d pieces are held", len(f.pieces))
+		}
 	}
 }
 
