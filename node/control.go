@@ -176,6 +176,7 @@ func (n controlled) AddContact(ctx context.Context, account string, c control.Ne
 	target := c.Target
 	if inv, err := host.ParseInvite(target); err == nil {
 		target = inv.Address
+		n.host.Name(inv.Peers...)
 		for _, p := range inv.Peers {
 			if err := n.dht.AddPeer(ctx, p); err != nil {
 				n.log.Info("a peer of an invite could not be reached", "peer", p.ID, "err", err)

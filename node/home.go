@@ -14,7 +14,7 @@ import (
 // home is the directory of a node:
 //
 //	host.key          the libp2p key
-//	peers             who was there in the last run
+//	peers             whom it met, and who was named to it
 //	records/          identity records kept for the DHT
 //	holding/          mail kept for others
 //	tls/              the node's own certificates
