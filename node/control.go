@@ -295,7 +295,7 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	var made NewAccount
 	var keys *identity.Keyring
 	var err error
-	if a.Words != "" {
+	if a.Restore {
 		made, keys, err = restore(ctx, n.home, a.Words, n.generationOf(ctx, a.Words), opt)
 	} else {
 		made, keys, err = create(ctx, n.home, identity.NewSeed(), uint64(time.Now().Unix()), opt)

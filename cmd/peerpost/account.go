@@ -17,7 +17,7 @@ import (
 // newAccount is the flags of the commands that make an account.
 type newAccount struct {
 	name, passwordFile, passwordName string
-	json                             bool
+	restore, json                    bool
 }
 
 func (n *newAccount) flags(cmd *cobra.Command) {
@@ -81,7 +81,7 @@ was given, are printed this once.`,
 }
 
 func (m *Main) restoreCommand() *cobra.Command {
-	var n newAccount
+	n := newAccount{restore: true}
 	var wordsFile string
 	cmd := &cobra.Command{
 		Use:   "restore --account NAME",
@@ -139,7 +139,7 @@ func (m *Main) words(ctx context.Context, file, passwordFile string) (string, er
 
 // make makes an account, in the running node if there is one, and prints it.
 func (m *Main) make(ctx context.Context, n newAccount, words string) error {
-	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Words: words}
+	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Restore: n.restore, Words: words}
 	if n.passwordFile != "" {
 		var err error
 		if a.Password, err = m.readSecret(ctx, n.passwordFile); err != nil {
@@ -156,7 +156,7 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	if n.json {
 		return m.json(created)
 	}
-	return m.printCreated(created, words != "")
+	return m.printCreated(created, n.restore)
 }
 
 func (m *Main) add(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {

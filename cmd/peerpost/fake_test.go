@@ -126,7 +126,7 @@ func (f *fakeNode) AddAccount(_ context.Context, a control.NewAccount) (control.
 		name = "me"
 	}
 	c := control.CreatedAccount{Address: name + "@key.peerpost.alt"}
-	if a.Words == "" {
+	if !a.Restore {
 		c.Words = strings.TrimSpace(strings.Repeat("abandon ", 23) + "art")
 	} else if a.Words != "abandon ability able" {
 		return c, &control.Error{Code: control.CodeInvalid, Message: "not these: " + a.Words}

@@ -48,7 +48,7 @@ type Nodes interface {
 	// Accounts lists the addresses of the accounts in a home, of which there
 	// may be none.
 	Accounts(ctx context.Context, home string) ([]string, error)
-	// AddAccount creates an account in a home, or restores it when there are
+	// AddAccount creates an account in a home, or restores one from its
 	// words. It takes the lock of the home; the error is a control.ErrRunning
 	// when a node has it.
 	AddAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error)

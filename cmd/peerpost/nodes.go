@@ -54,7 +54,7 @@ func (realNodes) AddAccount(ctx context.Context, home string, a control.NewAccou
 	options := node.AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName}
 	var made node.NewAccount
 	var err error
-	if a.Words != "" {
+	if a.Restore {
 		made, err = node.RestoreAccount(ctx, home, a.Words, options)
 	} else {
 		made, err = node.CreateAccount(ctx, home, options)

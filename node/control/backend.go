@@ -69,8 +69,9 @@ type Node interface {
 	// order of UID. It stops at the first error of write and returns that.
 	Export(ctx context.Context, account string, write func(ExportedMessage) error) error
 
-	// AddAccount creates an account, or restores it when words are given, and
-	// begins to serve it. CodeExists when the node carries it already.
+	// AddAccount creates an account, or restores one from its words, and begins
+	// to serve it. CodeExists when the node carries it already, CodeInvalid for
+	// what are no recovery words.
 	AddAccount(ctx context.Context, a NewAccount) (CreatedAccount, error)
 
 	// Passwords lists the app passwords of an account, which works on a
@@ -235,7 +236,8 @@ type NewAccount struct {
 	Name         string `json:"name"`          // local part of the address
 	Password     string `json:"password"`      // first app password; the node makes one when empty
 	PasswordName string `json:"password_name"` // what the owner calls it; "first" when empty
-	Words        string `json:"words"`         // recovery words: restore instead of create
+	Restore      bool   `json:"restore"`       // an account that was, from its words
+	Words        string `json:"words"`         // recovery words, when Restore
 }
 
 // CreatedAccount is the answer; the only time that the secrets are told.

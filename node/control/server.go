@@ -254,6 +254,9 @@ func (s *Server) addAccount(ctx context.Context, r *http.Request) (any, error) {
 	if err := decode(r, &a); err != nil {
 		return nil, err
 	}
+	if a.Words != "" && !a.Restore {
+		return nil, &Error{Code: CodeInvalid, Message: "there are recovery words, but no account is to be restored", Hint: "say so with \"restore\": true"}
+	}
 	return s.node.AddAccount(ctx, a)
 }
 
