@@ -142,6 +142,9 @@ func (m *Main) prepare(cmd *cobra.Command, began *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 			*began = true
+			if m.home == "" { // filepath.Abs would take the current directory
+				return &usageError{errors.New("--home is empty, and no directory"), "name the directory, or leave out --home for " + defaultHome(os.Getenv)}
+			}
 			if m.home, err = filepath.Abs(m.home); err != nil {
 				return err
 			}
