@@ -151,6 +151,7 @@ func (n *Node) Run(ctx context.Context) error {
 		lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
 	}
 	lives.Go(func() { n.follow(inner) })
+	lives.Go(func() { n.join(inner) })
 
 	var first error
 	var once sync.Once
