@@ -41,6 +41,34 @@ func CreateAccount(ctx context.Context, dir string, opt AccountOptions) (NewAcco
 	return made, err
 }
 
+// CreateFirstAccount makes the account of a home that has none. The error is a
+// control.ErrExists when there is one, so that of several callers at once one
+// makes it.
+func CreateFirstAccount(ctx context.Context, dir string, opt AccountOptions) (NewAccount, error) {
+	if err := vacant(dir); err != nil { // the node that runs with it has the lock
+		return NewAccount{}, err
+	}
+	lock, err := control.AcquireLock(ctx, dir)
+	if err != nil {
+		return NewAccount{}, err
+	}
+	defer lock.Close()
+	if err := vacant(dir); err != nil {
+		return NewAccount{}, err
+	}
+	made, _, err := create(ctx, home(dir), identity.NewSeed(), uint64(time.Now().Unix()), opt)
+	return made, err
+}
+
+// vacant returns an error when there is an account in a home.
+func vacant(dir string) error {
+	have, err := Accounts(dir)
+	if err == nil && len(have) > 0 {
+		err = &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0], Hint: "`peerpost account add` makes another one"}
+	}
+	return err
+}
+
 // RestoreAccount makes the account anew whose recovery words these are. The
 // address is the same; keys and mail are new, and what is under way to the old
 // keys is sealed again by its senders when they see the new roster.

@@ -17,7 +17,7 @@ import (
 // newAccount is the flags of the commands that make an account.
 type newAccount struct {
 	name, passwordFile, passwordName string
-	restore, json                    bool
+	first, restore, json             bool
 }
 
 func (n *newAccount) flags(cmd *cobra.Command) {
@@ -27,7 +27,7 @@ func (n *newAccount) flags(cmd *cobra.Command) {
 }
 
 func (m *Main) initCommand() *cobra.Command {
-	var n newAccount
+	n := newAccount{first: true}
 	cmd := &cobra.Command{
 		Use:   "init --account NAME",
 		Short: "Make the first account without starting a node",
@@ -36,13 +36,6 @@ func (m *Main) initCommand() *cobra.Command {
 are printed this once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			have, err := m.Nodes.Accounts(cmd.Context(), m.home)
-			if err != nil {
-				return err
-			}
-			if len(have) > 0 {
-				return &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0], Hint: "`peerpost account add` makes another one"}
-			}
 			return m.make(cmd.Context(), n, "")
 		},
 	}
@@ -148,7 +141,13 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	}
 	p := m.progress()
 	p.set("making keys ...")
-	created, err := m.add(ctx, a)
+	add := m.add
+	if n.first {
+		add = func(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {
+			return m.Nodes.FirstAccount(ctx, m.home, a)
+		}
+	}
+	created, err := add(ctx, a)
 	p.end()
 	if err != nil {
 		return err
@@ -159,6 +158,7 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	return m.printCreated(created, n.restore)
 }
 
+// add makes an account in the running node, or in the home when none runs.
 func (m *Main) add(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {
 	c, err := m.dial(ctx)
 	if errors.Is(err, control.ErrNoNode) {

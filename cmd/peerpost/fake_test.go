@@ -15,12 +15,20 @@ type fakeNodes struct {
 	addresses []string
 	node      fakeNode
 	taken     error // of Free
+	quicker   bool  // somebody else makes the first account
 	ready     chan struct{}
 }
 
 func (f *fakeNodes) Free(context.Context, Settings) error { return f.taken }
 
 func (f *fakeNodes) Accounts(context.Context, string) ([]string, error) { return f.addresses, nil }
+
+func (f *fakeNodes) FirstAccount(_ context.Context, _ string, a control.NewAccount) (control.CreatedAccount, error) {
+	if f.quicker || len(f.addresses) > 0 {
+		return control.CreatedAccount{}, control.ErrExists
+	}
+	return f.node.AddAccount(context.Background(), a)
+}
 
 func (f *fakeNodes) AddAccount(_ context.Context, _ string, a control.NewAccount) (control.CreatedAccount, error) {
 	return f.node.AddAccount(context.Background(), a)

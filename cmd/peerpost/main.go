@@ -48,6 +48,10 @@ type Nodes interface {
 	// Accounts lists the addresses of the accounts in a home, of which there
 	// may be none.
 	Accounts(ctx context.Context, home string) ([]string, error)
+	// FirstAccount creates the account of a home that has none. The error is a
+	// control.ErrExists when it has one, whoever was quicker; when a node has the
+	// lock of the home, a control.ErrRunning.
+	FirstAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error)
 	// AddAccount creates an account in a home, or restores one from its
 	// words. It takes the lock of the home; the error is a control.ErrRunning
 	// when a node has it.

@@ -183,16 +183,17 @@ func TestFirstStart(t *testing.T) {
 		}
 	}
 
-	nodes = &fakeNodes{addresses: []string{"me@key.peerpost.alt"}}
-	code, printed, _ := func() (int, string, string) {
+	for what, nodes := range map[string]*fakeNodes{
+		"a later start": {addresses: []string{"me@key.peerpost.alt"}}, "a slower start": {quicker: true},
+	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // the node ends at once
 		var out bytes.Buffer
 		m := Main{Stdout: &out, Stderr: io.Discard, Nodes: nodes}
-		return m.Run(ctx, []string{"--home", t.TempDir(), "up"}), out.String(), ""
-	}()
-	if code != ExitOK || strings.Contains(printed, "made-up") || strings.Contains(printed, "WORDS") {
-		t.Errorf("a later start: %d\n%s", code, printed)
+		code := m.Run(ctx, []string{"--home", t.TempDir(), "up"})
+		if code != ExitOK || strings.Contains(out.String(), "made-up") || strings.Contains(out.String(), "WORDS") {
+			t.Errorf("%s: %d\n%s", what, code, out.String())
+		}
 	}
 }
 

@@ -50,6 +50,11 @@ func (realNodes) Accounts(_ context.Context, home string) ([]string, error) {
 	return node.Accounts(home)
 }
 
+func (realNodes) FirstAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error) {
+	made, err := node.CreateFirstAccount(ctx, home, node.AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName})
+	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, err
+}
+
 func (realNodes) AddAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error) {
 	options := node.AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName}
 	var made node.NewAccount

@@ -94,7 +94,10 @@ func (m *Main) firstAccount(ctx context.Context, s Settings) (control.CreatedAcc
 	if err != nil || len(have) > 0 {
 		return control.CreatedAccount{}, err
 	}
-	created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
+	created, err := m.Nodes.FirstAccount(ctx, s.Home, control.NewAccount{})
+	if errors.Is(err, control.ErrExists) { // somebody else made it just now
+		return control.CreatedAccount{}, nil
+	}
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
