@@ -298,7 +298,9 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	if a.Restore {
 		made, keys, err = restore(ctx, n.home, a.Words, n.generationOf(ctx, a.Words), opt)
 	} else {
-		made, keys, err = create(ctx, n.home, identity.NewSeed(), uint64(time.Now().Unix()), opt)
+		n.making.Lock()
+		made, keys, err = createNew(ctx, n.home, opt)
+		n.making.Unlock()
 	}
 	if err != nil {
 		return control.CreatedAccount{}, err

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,12 @@ import (
 	"github.com/peerpost/peerpost/node/control"
 )
 
+// defaultName is what an account is called that nobody has named.
+const defaultName = "me"
+
 // AccountOptions say how an account is made.
 type AccountOptions struct {
-	Name         string // local part of the address; "me" when empty
+	Name         string // local part of the address; defaultName when empty
 	Password     string // first app password; a strong one is made when empty
 	PasswordName string // what the owner calls it; "first" when empty
 	PasswordWork int    // see Config
@@ -37,7 +41,7 @@ func CreateAccount(ctx context.Context, dir string, opt AccountOptions) (NewAcco
 		return NewAccount{}, err
 	}
 	defer lock.Close()
-	made, _, err := create(ctx, home(dir), identity.NewSeed(), uint64(time.Now().Unix()), opt)
+	made, _, err := createNew(ctx, home(dir), opt)
 	return made, err
 }
 
@@ -56,7 +60,7 @@ func CreateFirstAccount(ctx context.Context, dir string, opt AccountOptions) (Ne
 	if err := vacant(dir); err != nil {
 		return NewAccount{}, err
 	}
-	made, _, err := create(ctx, home(dir), identity.NewSeed(), uint64(time.Now().Unix()), opt)
+	made, _, err := createNew(ctx, home(dir), opt)
 	return made, err
 }
 
@@ -112,14 +116,29 @@ func restore(ctx context.Context, h home, words string, seen uint64, opt Account
 	return made, keys, err
 }
 
+// createNew is create with a new seed. The name is one that no other account in
+// the home has, or it would be of no use: it could mean either.
+func createNew(ctx context.Context, h home, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
+	have, err := Accounts(string(h))
+	if err != nil {
+		return NewAccount{}, nil, err
+	}
+	name := cmp.Or(opt.Name, defaultName)
+	for _, address := range have {
+		if local, _, _ := strings.Cut(address, "@"); strings.EqualFold(local, name) {
+			return NewAccount{}, nil, &control.Error{
+				Code: control.CodeExists, Message: fmt.Sprintf("an account is called %s already: %s", local, address),
+				Hint: "choose another name; `peerpost restore` is what gets an account back",
+			}
+		}
+	}
+	return create(ctx, h, identity.NewSeed(), uint64(time.Now().Unix()), opt)
+}
+
 // create makes an account beside its place and moves it there when it is whole.
 func create(ctx context.Context, h home, seed identity.Seed, generation uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
-	if opt.Name == "" {
-		opt.Name = "me"
-	}
-	if opt.PasswordName == "" {
-		opt.PasswordName = "first"
-	}
+	opt.Name = cmp.Or(opt.Name, defaultName)
+	opt.PasswordName = cmp.Or(opt.PasswordName, "first")
 	if !identity.ValidLocal(opt.Name) {
 		return NewAccount{}, nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", opt.Name), Hint: "use letters, digits, dots and hyphens"}
 	}

@@ -42,3 +42,25 @@ func TestFirstAccountIsOne(t *testing.T) {
 		t.Errorf("another first account: %v", err)
 	}
 }
+
+// A name is given once, whatever its case; what is restored keeps the one it had.
+func TestNamesAreGivenOnce(t *testing.T) {
+	dir := t.TempDir()
+	made, err := CreateAccount(t.Context(), dir, quick("bob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CreateAccount(t.Context(), dir, quick("Bob")); !errors.Is(err, control.ErrExists) {
+		t.Errorf("another Bob: %v", err)
+	}
+	other, err := CreateAccount(t.Context(), t.TempDir(), quick("bob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err = RestoreAccount(t.Context(), dir, other.Words, quick("bob")); err != nil || other.Address == made.Address {
+		t.Errorf("restored %v, %v", other.Address, err)
+	}
+	if _, err := CreateAccount(t.Context(), dir, quick("eve")); err != nil {
+		t.Error(err)
+	}
+}

@@ -62,6 +62,7 @@ type Node struct {
 	web        *web.Server
 	bound      bound
 
+	making   sync.Mutex // one new account at a time, so that each sees the names of all
 	mu       sync.Mutex
 	accounts map[identity.Root]*account
 	life     context.Context // set while Run lives
@@ -300,7 +301,10 @@ func (n *Node) account(name string) (*account, error) {
 	for _, a := range all {
 		if strings.EqualFold(a.address.Local, name) {
 			if match != nil {
-				return nil, control.ErrAmbiguous
+				return nil, &control.Error{
+					Code: control.CodeAmbiguous, Message: fmt.Sprintf("several accounts are called %s", name),
+					Hint: "give the whole address; `peerpost account list` shows it",
+				}
 			}
 			match = a
 		}

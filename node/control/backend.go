@@ -11,9 +11,9 @@ import (
 // once.
 //
 // An account argument is an address, the local part of one, or empty. Empty
-// means the only account (all accounts for Outbox); with several accounts,
-// and for one that does not exist, the method returns an *Error whose Code is
-// CodeAmbiguous or CodeNotFound.
+// means the only account (all accounts for Outbox); with several accounts
+// that are meant, and for one that does not exist, the method returns an *Error
+// whose Code is CodeAmbiguous or CodeNotFound.
 //
 // Errors that are an *Error reach the command as they are, with the exit code
 // that belongs to their Code. The sentinels and *mail.Error of internal/mail
@@ -71,7 +71,8 @@ type Node interface {
 
 	// AddAccount creates an account, or restores one from its words, and begins
 	// to serve it. CodeExists when the node carries it already, CodeInvalid for
-	// what are no recovery words.
+	// what are no recovery words. A new account with the name of another is
+	// CodeExists too; a restored one may have it.
 	AddAccount(ctx context.Context, a NewAccount) (CreatedAccount, error)
 
 	// Passwords lists the app passwords of an account, which works on a
