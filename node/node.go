@@ -120,6 +120,12 @@ func (n *Node) openHome(ctx context.Context) error {
 			Hint: "start with the --puzzle-bits it was made with, or remove " + n.home.hostKey() + " to make another",
 		}
 	}
+	if errors.Is(err, identity.ErrHostKey) {
+		return &control.Error{
+			Code: control.CodeFailure, Message: "the host key of this home is damaged", Cause: err,
+			Hint: "put it back from a backup, or remove " + n.home.hostKey() + " to make another: accounts and mail stay, but invites and keepers that name this node have to be made anew",
+		}
+	}
 	return err
 }
 

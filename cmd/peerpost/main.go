@@ -41,7 +41,7 @@ func main() {
 // accounts of a home in which none does.
 type Nodes interface {
 	// Free returns an error when another program has an address that the node
-	// is to listen on.
+	// is to listen on, or nobody on this machine can have it.
 	Free(ctx context.Context, s Settings) error
 	// New makes a node that is ready to Run: its listeners are bound.
 	New(ctx context.Context, s Settings, log *slog.Logger) (Running, error)

@@ -122,7 +122,7 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v: %d %q", err, got, hint)
 		}
 	}
-	for _, err := range []error{syscall.EADDRINUSE, syscall.ENOSPC, fs.ErrPermission, &fs.PathError{Err: fs.ErrNotExist}} {
+	for _, err := range []error{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOTDIR, syscall.ENOSPC, fs.ErrPermission, &fs.PathError{Err: fs.ErrNotExist}} {
 		if got, hint := explain(err); got != ExitFailure || hint == "" {
 			t.Errorf("%v: %d %q", err, got, hint)
 		}
