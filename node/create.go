@@ -68,7 +68,7 @@ func CreateFirstAccount(ctx context.Context, dir string, opt AccountOptions) (Ne
 func vacant(dir string) error {
 	have, err := Accounts(dir)
 	if err == nil && len(have) > 0 {
-		err = &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0], Hint: "`peerpost account add` makes another one"}
+		err = &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0].Address, Hint: "`peerpost account add` makes another one"}
 	}
 	return err
 }
@@ -86,19 +86,21 @@ func RestoreAccount(ctx context.Context, dir, words string, opt AccountOptions) 
 	return made, err
 }
 
-// Accounts lists the addresses of the accounts in a home.
-func Accounts(dir string) ([]string, error) {
-	roots, err := home(dir).accounts()
+// Accounts lists the accounts in a home, as far as they are known without a node
+// that runs.
+func Accounts(dir string) ([]control.AccountStatus, error) {
+	roots, _, err := home(dir).accounts()
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	all := []control.AccountStatus{}
 	for _, root := range roots {
 		v, err := identity.OpenVault(home(dir).account(root))
 		if err != nil {
-			return nil, err
+			all = append(all, home(dir).damaged(root, err).status())
+			continue
 		}
-		all = append(all, identity.Address{Local: v.Local(), Root: root}.String())
+		all = append(all, control.AccountStatus{Address: identity.Address{Local: v.Local(), Root: root}.String(), Locked: true})
 	}
 	return all, nil
 }
@@ -124,10 +126,10 @@ func createNew(ctx context.Context, h home, opt AccountOptions) (NewAccount, *id
 		return NewAccount{}, nil, err
 	}
 	name := cmp.Or(opt.Name, defaultName)
-	for _, address := range have {
-		if local, _, _ := strings.Cut(address, "@"); strings.EqualFold(local, name) {
+	for _, a := range have {
+		if local, _, _ := strings.Cut(a.Address, "@"); strings.EqualFold(local, name) {
 			return NewAccount{}, nil, &control.Error{
-				Code: control.CodeExists, Message: fmt.Sprintf("an account is called %s already: %s", local, address),
+				Code: control.CodeExists, Message: fmt.Sprintf("an account is called %s already: %s", local, a.Address),
 				Hint: "choose another name; `peerpost restore` is what gets an account back",
 			}
 		}
@@ -148,6 +150,9 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 	root := seed.Root()
 	place := h.account(root)
 	if _, err := os.Stat(place); err == nil {
+		if _, err := identity.OpenVault(place); err != nil {
+			return NewAccount{}, nil, h.damaged(root, err).refusal()
+		}
 		return NewAccount{}, nil, &control.Error{Code: control.CodeExists, Message: "this account is in this home already", Hint: "log in with one of its app passwords"}
 	}
 	password := opt.Password

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +66,7 @@ type Node struct {
 	making   sync.Mutex // one new account at a time, so that each sees the names of all
 	mu       sync.Mutex
 	accounts map[identity.Root]*account
+	damaged  map[identity.Root]damaged
 	life     context.Context // set while Run lives
 	lives    *sync.WaitGroup
 
@@ -88,7 +90,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), log: cfg.Log, started: time.Now(), metrics: cfg.Metrics,
-		accounts: make(map[identity.Root]*account), stop: make(chan struct{}),
+		accounts: make(map[identity.Root]*account), damaged: make(map[identity.Root]damaged), stop: make(chan struct{}),
 	}
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openHost, n.openNetwork, n.openAccounts, n.openGateways, n.openControl,
@@ -218,17 +220,20 @@ func (n *Node) openAccounts(ctx context.Context) error {
 	if n.cfg.Holder {
 		return nil
 	}
-	roots, err := n.home.accounts()
+	roots, strange, err := n.home.accounts()
 	if err != nil {
 		return err
 	}
+	for _, dir := range strange {
+		n.log.Warn("a directory among the accounts is none, and is left alone", "directory", dir)
+	}
 	n.opened(n.closeAccounts)
 	for _, root := range roots {
-		a, err := n.openAccount(root)
-		if err != nil {
-			return err
+		if a, err := n.openAccount(root); err == nil {
+			n.board(a)
+		} else {
+			n.setAside(n.home.damaged(root, err))
 		}
-		n.board(a)
 	}
 	return nil
 }
@@ -242,6 +247,7 @@ func (n *Node) board(a *account) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.accounts[a.address.Root] = a
+	delete(n.damaged, a.address.Root) // it was moved away, and restored
 	if n.life != nil {
 		life := n.life
 		n.lives.Go(func() { a.run(life) })
@@ -286,39 +292,44 @@ func (n *Node) all() []*account {
 
 // account finds an account by address or local part; empty means the only one.
 func (n *Node) account(name string) (*account, error) {
-	all := n.all()
-	if name == "" {
-		switch len(all) {
-		case 0:
-			return nil, &control.Error{Code: control.CodeNotFound, Message: "this node has no account", Hint: "make one with `peerpost account add`"}
-		case 1:
-			return all[0], nil
+	type candidate struct {
+		address identity.Address
+		account *account
+		err     error // of a damaged one
+	}
+	var meant []candidate
+	n.mu.Lock()
+	for _, a := range n.accounts {
+		meant = append(meant, candidate{a.address, a, nil})
+	}
+	for _, d := range n.damaged {
+		meant = append(meant, candidate{d.address, nil, d.refusal()})
+	}
+	n.mu.Unlock()
+	address, noAddress := identity.ParseAddress(name)
+	meant = slices.DeleteFunc(meant, func(c candidate) bool {
+		switch {
+		case name == "":
+			return false
+		case noAddress == nil:
+			return c.address.Root != address.Root
 		}
+		return !strings.EqualFold(c.address.Local, name)
+	})
+	switch {
+	case len(meant) == 1:
+		return meant[0].account, meant[0].err
+	case len(meant) == 0 && name == "":
+		return nil, &control.Error{Code: control.CodeNotFound, Message: "this node has no account", Hint: "make one with `peerpost account add`"}
+	case len(meant) == 0:
+		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
+	case name == "":
 		return nil, control.ErrAmbiguous
 	}
-	if address, err := identity.ParseAddress(name); err == nil {
-		for _, a := range all {
-			if a.address.Root == address.Root {
-				return a, nil
-			}
-		}
+	return nil, &control.Error{
+		Code: control.CodeAmbiguous, Message: fmt.Sprintf("several accounts are called %s", name),
+		Hint: "give the whole address; `peerpost account list` shows it",
 	}
-	var match *account
-	for _, a := range all {
-		if strings.EqualFold(a.address.Local, name) {
-			if match != nil {
-				return nil, &control.Error{
-					Code: control.CodeAmbiguous, Message: fmt.Sprintf("several accounts are called %s", name),
-					Hint: "give the whole address; `peerpost account list` shows it",
-				}
-			}
-			match = a
-		}
-	}
-	if match == nil {
-		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
-	}
-	return match, nil
 }
 
 // follow hands on the news of the network.

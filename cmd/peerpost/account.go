@@ -218,18 +218,32 @@ func (m *Main) accounts(ctx context.Context) (list []control.AccountStatus, runn
 	if !errors.Is(err, control.ErrNoNode) {
 		return nil, false, err
 	}
-	addresses, err := m.Nodes.Accounts(ctx, m.home)
-	if err != nil {
-		return nil, false, err
-	}
-	list = []control.AccountStatus{}
-	for _, a := range addresses {
-		list = append(list, control.AccountStatus{Address: a, Locked: true})
-	}
-	return list, false, nil
+	list, err = m.Nodes.Accounts(ctx, m.home)
+	return list, false, err
 }
 
 var errNoAccount = &control.Error{Code: control.CodeNotFound, Message: "this home has no account", Hint: "make one with `peerpost init --account NAME`, or let `peerpost up` do it"}
+
+// unusable is why none of the accounts can be used.
+func unusable(list []control.AccountStatus) error {
+	if len(list) == 0 {
+		return errNoAccount
+	}
+	return &control.Error{Code: control.CodeFailure, Message: list[0].Address + ": " + list[0].Problem, Hint: "`peerpost account list` shows every account"}
+}
+
+// printProblems says what is wrong with accounts.
+func (m *Main) printProblems(list []control.AccountStatus) error {
+	for _, a := range list {
+		if a.Problem == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(m.Stdout, "\nPROBLEM with %s: %s.\n", line(a.Address), line(a.Problem)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (m *Main) listAccounts(ctx context.Context, asJSON bool) error {
 	list, running, err := m.accounts(ctx)
@@ -242,14 +256,17 @@ func (m *Main) listAccounts(ctx context.Context, asJSON bool) error {
 	if len(list) == 0 {
 		return errNoAccount
 	}
-	if !running {
-		rows := [][]string{{"ADDRESS"}}
-		for _, a := range list {
-			rows = append(rows, []string{a.Address})
-		}
-		return m.table(rows)
+	rows := [][]string{{"ADDRESS"}}
+	for _, a := range list {
+		rows = append(rows, []string{a.Address})
 	}
-	return m.table(accountRows(list))
+	if running {
+		rows = accountRows(list)
+	}
+	if err := m.table(rows); err != nil {
+		return err
+	}
+	return m.printProblems(list)
 }
 
 func accountRows(list []control.AccountStatus) [][]string {
@@ -258,6 +275,9 @@ func accountRows(list []control.AccountStatus) [][]string {
 		row := []string{a.Address, "open", fmt.Sprint(a.Messages), fmt.Sprint(a.Unseen), fmt.Sprint(a.Waiting)}
 		if a.Locked {
 			row[1], row[2], row[3] = "locked", "", ""
+		}
+		if a.Damaged {
+			row[1], row[4] = "damaged", ""
 		}
 		rows = append(rows, row)
 	}
@@ -275,19 +295,22 @@ func (m *Main) addressCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			list = slices.DeleteFunc(list, func(a control.AccountStatus) bool {
+				local, _, _ := strings.Cut(a.Address, "@")
+				return len(args) == 1 && !strings.EqualFold(args[0], local) && !strings.EqualFold(args[0], a.Address)
+			})
 			addresses := []string{}
 			for _, a := range list {
-				local, _, _ := strings.Cut(a.Address, "@")
-				if len(args) == 0 || strings.EqualFold(args[0], local) || strings.EqualFold(args[0], a.Address) {
+				if !a.Damaged {
 					addresses = append(addresses, a.Address)
 				}
 			}
 			switch {
 			case len(addresses) > 0:
-			case len(args) == 1:
+			case len(args) == 1 && len(list) == 0:
 				return &control.Error{Code: control.CodeNotFound, Message: "there is no account " + args[0], Hint: "`peerpost account list` shows the accounts"}
-			case !asJSON:
-				return errNoAccount
+			case len(list) > 0 || !asJSON:
+				return unusable(list)
 			}
 			if asJSON {
 				return m.json(addresses)

@@ -21,7 +21,12 @@ type fakeNodes struct {
 
 func (f *fakeNodes) Free(context.Context, Settings) error { return f.taken }
 
-func (f *fakeNodes) Accounts(context.Context, string) ([]string, error) { return f.addresses, nil }
+func (f *fakeNodes) Accounts(context.Context, string) (list []control.AccountStatus, err error) {
+	for _, a := range f.addresses {
+		list = append(list, control.AccountStatus{Address: a, Locked: true})
+	}
+	return list, nil
+}
 
 func (f *fakeNodes) FirstAccount(_ context.Context, _ string, a control.NewAccount) (control.CreatedAccount, error) {
 	if f.quicker || len(f.addresses) > 0 {

@@ -45,9 +45,8 @@ type Nodes interface {
 	Free(ctx context.Context, s Settings) error
 	// New makes a node that is ready to Run: its listeners are bound.
 	New(ctx context.Context, s Settings, log *slog.Logger) (Running, error)
-	// Accounts lists the addresses of the accounts in a home, of which there
-	// may be none.
-	Accounts(ctx context.Context, home string) ([]string, error)
+	// Accounts lists the accounts in a home, of which there may be none.
+	Accounts(ctx context.Context, home string) ([]control.AccountStatus, error)
 	// FirstAccount creates the account of a home that has none. The error is a
 	// control.ErrExists when it has one, whoever was quicker; when a node has the
 	// lock of the home, a control.ErrRunning.

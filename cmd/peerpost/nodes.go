@@ -46,7 +46,7 @@ func work(bits int) int {
 	return bits
 }
 
-func (realNodes) Accounts(_ context.Context, home string) ([]string, error) {
+func (realNodes) Accounts(_ context.Context, home string) ([]control.AccountStatus, error) {
 	return node.Accounts(home)
 }
 

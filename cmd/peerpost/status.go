@@ -106,7 +106,10 @@ func (m *Main) printStatus(st control.Status) error {
 		return nil
 	}
 	fmt.Fprintln(m.Stdout)
-	return m.table(accountRows(st.Accounts))
+	if err := m.table(accountRows(st.Accounts)); err != nil {
+		return err
+	}
+	return m.printProblems(st.Accounts)
 }
 
 // listeners says where a protocol is spoken.

@@ -117,11 +117,14 @@ func (m *Main) unlock(ctx context.Context, a control.CreatedAccount) error {
 }
 
 func (m *Main) printUp(st control.Status) error {
-	if len(st.Accounts) > 0 {
+	switch {
+	case len(setups(st)) > 0:
 		if err := m.printSetup(st); err != nil {
 			return err
 		}
-	} else {
+	case len(st.Accounts) > 0:
+		fmt.Fprintf(m.Stdout, "No account of this node can be opened.\n")
+	default:
 		fmt.Fprintf(m.Stdout, "This node has no account; it holds mail for others.\n")
 		if st.Holder && len(st.Addrs) > 0 {
 			fmt.Fprintf(m.Stdout, "\nTo have it keep your mail, enter one of these on your own node, the one by which\nthis machine can be reached from elsewhere; `peerpost invite` puts all in one link:\n\n")
@@ -130,6 +133,9 @@ func (m *Main) printUp(st control.Status) error {
 			}
 			fmt.Fprintln(m.Stdout)
 		}
+	}
+	if err := m.printProblems(st.Accounts); err != nil {
+		return err
 	}
 	if st.HTTP != "" {
 		fmt.Fprintf(m.Stdout, "The state of the node: http://%s/\n", st.HTTP)

@@ -13,7 +13,7 @@ import (
 // An account argument is an address, the local part of one, or empty. Empty
 // means the only account (all accounts for Outbox); with several accounts
 // that are meant, and for one that does not exist, the method returns an *Error
-// whose Code is CodeAmbiguous or CodeNotFound.
+// whose Code is CodeAmbiguous or CodeNotFound; for a damaged one CodeFailure.
 //
 // Errors that are an *Error reach the command as they are, with the exit code
 // that belongs to their Code. The sentinels and *mail.Error of internal/mail
@@ -124,6 +124,8 @@ type AccountStatus struct {
 	Messages int    `json:"messages"` // 0 while locked
 	Unseen   int    `json:"unseen"`
 	Waiting  int    `json:"waiting"` // collected, to be opened after the next login
+	Problem  string `json:"problem"` // what the owner has to mend; empty for nothing
+	Damaged  bool   `json:"damaged"` // it cannot be opened, which is the problem
 }
 
 // OutboxCounts counts outgoing recipients by state.
