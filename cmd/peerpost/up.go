@@ -84,15 +84,21 @@ func (m *Main) running(ctx context.Context) bool {
 	return true
 }
 
-// firstAccount makes the account of a home that has none. The answer is empty
-// when it has.
+// firstAccount makes the account of a home that has none, unless the node is to
+// be without. The answer is empty when it has one.
 func (m *Main) firstAccount(ctx context.Context, s Settings) (control.CreatedAccount, error) {
-	if s.Holder {
-		return control.CreatedAccount{}, nil
-	}
 	have, err := m.Nodes.Accounts(ctx, s.Home)
-	if err != nil || len(have) > 0 {
+	if err != nil {
 		return control.CreatedAccount{}, err
+	}
+	if s.Holder && len(have) > 0 {
+		return control.CreatedAccount{}, &usageError{
+			fmt.Errorf("this home has an account, %s, whose mail would not be collected with --holder", have[0].Address),
+			"leave out --holder, since every node holds mail for others; or choose another home with --home",
+		}
+	}
+	if s.Holder || len(have) > 0 {
+		return control.CreatedAccount{}, nil
 	}
 	created, err := m.Nodes.FirstAccount(ctx, s.Home, control.NewAccount{})
 	if errors.Is(err, control.ErrExists) { // somebody else made it just now
