@@ -141,8 +141,8 @@ func createNew(ctx context.Context, h home, opt AccountOptions) (NewAccount, *id
 func create(ctx context.Context, h home, seed identity.Seed, generation uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
 	opt.Name = cmp.Or(opt.Name, defaultName)
 	opt.PasswordName = cmp.Or(opt.PasswordName, "first")
-	if !identity.ValidLocal(opt.Name) {
-		return NewAccount{}, nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", opt.Name), Hint: "use letters, digits, dots and hyphens"}
+	if err := control.CheckName(opt.Name); err != nil {
+		return NewAccount{}, nil, err
 	}
 	if err := h.make(); err != nil {
 		return NewAccount{}, nil, err

@@ -26,6 +26,15 @@ func (n *newAccount) flags(cmd *cobra.Command) {
 	jsonFlag(cmd, &n.json)
 }
 
+// check refuses a name that cannot be one. The empty one is a variable that was
+// not set; only the first start of a node chooses a name itself.
+func (n *newAccount) check() error {
+	if e := control.CheckName(n.name); e != nil {
+		return &usageError{e, e.Hint}
+	}
+	return nil
+}
+
 func (m *Main) initCommand() *cobra.Command {
 	n := newAccount{first: true}
 	cmd := &cobra.Command{
@@ -85,6 +94,9 @@ that had arrived comes back from a backup only. The words are asked for, or read
 from a file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := n.check(); err != nil { // before it is asked for the words
+				return err
+			}
 			words, err := m.words(cmd.Context(), wordsFile, n.passwordFile)
 			if err != nil {
 				return err
@@ -132,6 +144,9 @@ func (m *Main) words(ctx context.Context, file, passwordFile string) (string, er
 
 // make makes an account, in the running node if there is one, and prints it.
 func (m *Main) make(ctx context.Context, n newAccount, words string) error {
+	if err := n.check(); err != nil {
+		return err
+	}
 	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Restore: n.restore, Words: words}
 	if n.passwordFile != "" {
 		var err error

@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
+
+	"github.com/peerpost/peerpost/identity"
 )
 
 // Node is what the server asks of the node. Every method may be called at any
@@ -236,11 +239,22 @@ type ExportedMessage struct {
 
 // NewAccount asks for an account.
 type NewAccount struct {
-	Name         string `json:"name"`          // local part of the address
+	Name         string `json:"name"`          // local part of the address; "me" when empty
 	Password     string `json:"password"`      // first app password; the node makes one when empty
 	PasswordName string `json:"password_name"` // what the owner calls it; "first" when empty
 	Restore      bool   `json:"restore"`       // an account that was, from its words
 	Words        string `json:"words"`         // recovery words, when Restore
+}
+
+// CheckName refuses what cannot be the local part of an address.
+func CheckName(name string) *Error {
+	if identity.ValidLocal(name) {
+		return nil
+	}
+	return &Error{
+		Code: CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", name),
+		Hint: "use up to 64 letters, digits and signs such as - _ + and a dot between others, in ASCII",
+	}
 }
 
 // CreatedAccount is the answer; the only time that the secrets are told.
