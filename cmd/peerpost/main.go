@@ -215,8 +215,3 @@ func (m *Main) jsonLine(v any) error {
 func jsonFlag(cmd *cobra.Command, v *bool) {
 	cmd.Flags().BoolVar(v, "json", false, "print JSON")
 }
-
-// accountFlag adds --account to a command.
-func accountFlag(cmd *cobra.Command, v *string) {
-	cmd.Flags().StringVar(v, "account", "", "`address` of the account, or the part before the @; needed when there are several")
-}

@@ -156,11 +156,7 @@ func (m *Main) stopCommand() *cobra.Command {
 		Short: "Stop the running node, and wait until it has ended",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return c.Stop(cmd.Context())
+			return tell(cmd.Context(), m, query{}, func(c *control.Client) error { return c.Stop(cmd.Context()) })
 		},
 	}
 }
