@@ -20,6 +20,9 @@ const HostPuzzle = 16
 // ErrPuzzle reports a host key that does not solve the puzzle asked for.
 var ErrPuzzle = errors.New("host key does not solve the puzzle")
 
+// ErrHostKey reports a file that is there and holds no host key.
+var ErrHostKey = errors.New("not a host key")
+
 const hostKeyVersion = 1
 
 // HostKey is the key of a machine in the network. It has nothing to do with the persons on that machine. It prints as
@@ -50,7 +53,7 @@ func GenerateHostKey(ctx context.Context, bits int) (*HostKey, error) {
 
 // LoadOrCreateHostKey reads the key at path, or makes one and writes it there (mode 0600, its directory must exist).
 // A key that is there but has fewer bits than asked for gives ErrPuzzle: another key would be another machine to
-// everybody else, so that is for a person to decide.
+// everybody else, so that is for a person to decide. So it is with a damaged one, which gives ErrHostKey.
 func LoadOrCreateHostKey(ctx context.Context, path string, bits int) (*HostKey, error) {
 	b, err := readFile(path, 1024)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +71,7 @@ func LoadOrCreateHostKey(ctx context.Context, path string, bits int) (*HostKey, 
 	}
 	h, err := parseHostKey(b)
 	if err != nil {
-		return nil, fmt.Errorf("read host key %s: %w", path, err)
+		return nil, fmt.Errorf("read host key %s: %w: %w", path, ErrHostKey, err)
 	}
 	if have := PuzzleBits(h.Public()); have < bits {
 		return nil, fmt.Errorf("%s: %w: %d bits of %d", path, ErrPuzzle, have, bits)

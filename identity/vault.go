@@ -140,6 +140,13 @@ func OpenVault(dir string, opts ...Option) (*Vault, error) {
 	return v, nil
 }
 
+// ReadAddress reads whose account is in dir, which the other files need not be whole for.
+func ReadAddress(dir string) (Address, error) {
+	v := newVault(dir, nil)
+	err := load(v.path(accountFile), maxAccountFile, &v.account)
+	return v.Address(), err
+}
+
 func newVault(dir string, opts []Option) *Vault {
 	v := &Vault{
 		dir:        dir,

@@ -176,6 +176,7 @@ func (n controlled) AddContact(ctx context.Context, account string, c control.Ne
 	target := c.Target
 	if inv, err := host.ParseInvite(target); err == nil {
 		target = inv.Address
+		n.host.Name(inv.Peers...)
 		for _, p := range inv.Peers {
 			if err := n.dht.AddPeer(ctx, p); err != nil {
 				n.log.Info("a peer of an invite could not be reached", "peer", p.ID, "err", err)
@@ -295,12 +296,14 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 	var keys *identity.Keyring
 	var err error
 	asked := true
-	if a.Words != "" {
+	if a.Restore {
 		var seen uint64
 		seen, asked = n.generationOf(ctx, a.Words)
 		made, keys, err = restore(ctx, n.home, a.Words, seen, opt)
 	} else {
-		made, keys, err = create(ctx, n.home, identity.NewSeed(), uint64(time.Now().Unix()), opt)
+		n.making.Lock()
+		made, keys, err = createNew(ctx, n.home, opt)
+		n.making.Unlock()
 	}
 	if err != nil {
 		return control.CreatedAccount{}, err

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,12 @@ import (
 	"github.com/peerpost/peerpost/node/control"
 )
 
+// defaultName is what an account is called that nobody has named.
+const defaultName = "me"
+
 // AccountOptions say how an account is made.
 type AccountOptions struct {
-	Name         string // local part of the address; "me" when empty
+	Name         string // local part of the address; defaultName when empty
 	Password     string // first app password; a strong one is made when empty
 	PasswordName string // what the owner calls it; "first" when empty
 	PasswordWork int    // see Config
@@ -37,8 +41,36 @@ func CreateAccount(ctx context.Context, dir string, opt AccountOptions) (NewAcco
 		return NewAccount{}, err
 	}
 	defer lock.Close()
-	made, _, err := create(ctx, home(dir), identity.NewSeed(), uint64(time.Now().Unix()), opt)
+	made, _, err := createNew(ctx, home(dir), opt)
 	return made, err
+}
+
+// CreateFirstAccount makes the account of a home that has none. The error is a
+// control.ErrExists when there is one, so that of several callers at once one
+// makes it.
+func CreateFirstAccount(ctx context.Context, dir string, opt AccountOptions) (NewAccount, error) {
+	if err := vacant(dir); err != nil { // the node that runs with it has the lock
+		return NewAccount{}, err
+	}
+	lock, err := control.AcquireLock(ctx, dir)
+	if err != nil {
+		return NewAccount{}, err
+	}
+	defer lock.Close()
+	if err := vacant(dir); err != nil {
+		return NewAccount{}, err
+	}
+	made, _, err := createNew(ctx, home(dir), opt)
+	return made, err
+}
+
+// vacant returns an error when there is an account in a home.
+func vacant(dir string) error {
+	have, err := Accounts(dir)
+	if err == nil && len(have) > 0 {
+		err = &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0].Address, Hint: "`peerpost account add` makes another one"}
+	}
+	return err
 }
 
 // RestoreAccount makes the account anew whose recovery words these are. The
@@ -54,19 +86,21 @@ func RestoreAccount(ctx context.Context, dir, words string, opt AccountOptions) 
 	return made, err
 }
 
-// Accounts lists the addresses of the accounts in a home.
-func Accounts(dir string) ([]string, error) {
-	roots, err := home(dir).accounts()
+// Accounts lists the accounts in a home, as far as they are known without a node
+// that runs.
+func Accounts(dir string) ([]control.AccountStatus, error) {
+	roots, _, err := home(dir).accounts()
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	all := []control.AccountStatus{}
 	for _, root := range roots {
 		v, err := identity.OpenVault(home(dir).account(root))
 		if err != nil {
-			return nil, err
+			all = append(all, home(dir).damaged(root, err).status())
+			continue
 		}
-		all = append(all, identity.Address{Local: v.Local(), Root: root}.String())
+		all = append(all, control.AccountStatus{Address: identity.Address{Local: v.Local(), Root: root}.String(), Locked: true})
 	}
 	return all, nil
 }
@@ -84,16 +118,31 @@ func restore(ctx context.Context, h home, words string, seen uint64, opt Account
 	return made, keys, err
 }
 
+// createNew is create with a new seed. The name is one that no other account in
+// the home has, or it would be of no use: it could mean either.
+func createNew(ctx context.Context, h home, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
+	have, err := Accounts(string(h))
+	if err != nil {
+		return NewAccount{}, nil, err
+	}
+	name := cmp.Or(opt.Name, defaultName)
+	for _, a := range have {
+		if local, _, _ := strings.Cut(a.Address, "@"); strings.EqualFold(local, name) {
+			return NewAccount{}, nil, &control.Error{
+				Code: control.CodeExists, Message: fmt.Sprintf("an account is called %s already: %s", local, a.Address),
+				Hint: "choose another name; `peerpost restore` is what gets an account back",
+			}
+		}
+	}
+	return create(ctx, h, identity.NewSeed(), uint64(time.Now().Unix()), opt)
+}
+
 // create makes an account beside its place and moves it there when it is whole.
 func create(ctx context.Context, h home, seed identity.Seed, generation uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
-	if opt.Name == "" {
-		opt.Name = "me"
-	}
-	if opt.PasswordName == "" {
-		opt.PasswordName = "first"
-	}
-	if !identity.ValidLocal(opt.Name) {
-		return NewAccount{}, nil, &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", opt.Name), Hint: "use letters, digits, dots and hyphens"}
+	opt.Name = cmp.Or(opt.Name, defaultName)
+	opt.PasswordName = cmp.Or(opt.PasswordName, "first")
+	if err := control.CheckName(opt.Name); err != nil {
+		return NewAccount{}, nil, err
 	}
 	if err := h.make(); err != nil {
 		return NewAccount{}, nil, err
@@ -101,6 +150,9 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 	root := seed.Root()
 	place := h.account(root)
 	if _, err := os.Stat(place); err == nil {
+		if _, err := identity.OpenVault(place); err != nil {
+			return NewAccount{}, nil, h.damaged(root, err).refusal()
+		}
 		return NewAccount{}, nil, &control.Error{Code: control.CodeExists, Message: "this account is in this home already", Hint: "log in with one of its app passwords"}
 	}
 	password := opt.Password

@@ -14,7 +14,7 @@ import (
 // home is the directory of a node:
 //
 //	host.key          the libp2p key
-//	peers             who was there in the last run
+//	peers             whom it met, and who was named to it
 //	clock             the last time that was sure to have come
 //	records/          identity records kept for the DHT
 //	holding/          mail kept for others
@@ -64,25 +64,26 @@ func (h home) make() error {
 	return nil
 }
 
-// accounts lists the roots of the accounts in this home.
-func (h home) accounts() ([]identity.Root, error) {
+// accounts lists the roots of the accounts in this home, and directories among
+// them that are none, such as a copy that somebody made.
+func (h home) accounts() (roots []identity.Root, strange []string, err error) {
 	entries, err := os.ReadDir(h.path("accounts"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the accounts: %w", err)
+		return nil, nil, fmt.Errorf("list the accounts: %w", err)
 	}
-	var roots []identity.Root
 	for _, e := range entries {
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		root, err := identity.ParseLabel(e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("a strange directory among the accounts: %s", h.path("accounts", e.Name()))
+			strange = append(strange, h.path("accounts", e.Name()))
+			continue
 		}
 		roots = append(roots, root)
 	}
-	return roots, nil
+	return roots, strange, nil
 }

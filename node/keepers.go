@@ -78,6 +78,7 @@ func (n controlled) AddKeeper(ctx context.Context, account, target string) (cont
 		return control.Keeper{}, err
 	}
 	wakeUp(a.publishNow)
+	n.host.Name(info)
 	ctx, cancel := context.WithTimeout(ctx, reachKeeper)
 	defer cancel()
 	if err := n.dht.AddPeer(ctx, info); err != nil {

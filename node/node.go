@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,8 +65,10 @@ type Node struct {
 	web        *web.Server
 	bound      bound
 
+	making   sync.Mutex // one new account at a time, so that each sees the names of all
 	mu       sync.Mutex
 	accounts map[identity.Root]*account
+	damaged  map[identity.Root]damaged
 	life     context.Context // set while Run lives
 	lives    *sync.WaitGroup
 
@@ -89,7 +92,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, home: home(cfg.Home), log: cfg.Log, started: time.Now(), metrics: cfg.Metrics,
-		accounts: make(map[identity.Root]*account), stop: make(chan struct{}),
+		accounts: make(map[identity.Root]*account), damaged: make(map[identity.Root]damaged), stop: make(chan struct{}),
 	}
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openHost, n.openNetwork, n.openAccounts, n.openGateways, n.openControl,
@@ -120,6 +123,12 @@ func (n *Node) openHome(ctx context.Context) error {
 		return &control.Error{
 			Code: control.CodeInvalid, Message: "the host key of this home was made for a network with easier puzzles",
 			Hint: "start with the --puzzle-bits it was made with, or remove " + n.home.hostKey() + " to make another",
+		}
+	}
+	if errors.Is(err, identity.ErrHostKey) {
+		return &control.Error{
+			Code: control.CodeFailure, Message: "the host key of this home is damaged", Cause: err,
+			Hint: "put it back from a backup, or remove " + n.home.hostKey() + " to make another: accounts and mail stay, but invites and keepers that name this node have to be made anew",
 		}
 	}
 	return err
@@ -155,6 +164,7 @@ func (n *Node) Run(ctx context.Context) error {
 		lives.Go(func() { n.runPart(inner, "holder", n.holder.Run) })
 	}
 	lives.Go(func() { n.follow(inner) })
+	lives.Go(func() { n.join(inner) })
 
 	var first error
 	var once sync.Once
@@ -214,17 +224,20 @@ func (n *Node) openAccounts(ctx context.Context) error {
 	if n.cfg.Holder {
 		return nil
 	}
-	roots, err := n.home.accounts()
+	roots, strange, err := n.home.accounts()
 	if err != nil {
 		return err
 	}
+	for _, dir := range strange {
+		n.log.Warn("a directory among the accounts is none, and is left alone", "directory", dir)
+	}
 	n.opened(n.closeAccounts)
 	for _, root := range roots {
-		a, err := n.openAccount(root)
-		if err != nil {
-			return err
+		if a, err := n.openAccount(root); err == nil {
+			n.board(a)
+		} else {
+			n.setAside(n.home.damaged(root, err))
 		}
-		n.board(a)
 	}
 	return nil
 }
@@ -238,6 +251,7 @@ func (n *Node) board(a *account) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.accounts[a.address.Root] = a
+	delete(n.damaged, a.address.Root) // it was moved away, and restored
 	if n.life != nil {
 		life := n.life
 		n.lives.Go(func() { a.run(life) })
@@ -282,36 +296,44 @@ func (n *Node) all() []*account {
 
 // account finds an account by address or local part; empty means the only one.
 func (n *Node) account(name string) (*account, error) {
-	all := n.all()
-	if name == "" {
-		switch len(all) {
-		case 0:
-			return nil, &control.Error{Code: control.CodeNotFound, Message: "this node has no account", Hint: "make one with `peerpost account add`"}
-		case 1:
-			return all[0], nil
+	type candidate struct {
+		address identity.Address
+		account *account
+		err     error // of a damaged one
+	}
+	var meant []candidate
+	n.mu.Lock()
+	for _, a := range n.accounts {
+		meant = append(meant, candidate{a.address, a, nil})
+	}
+	for _, d := range n.damaged {
+		meant = append(meant, candidate{d.address, nil, d.refusal()})
+	}
+	n.mu.Unlock()
+	address, noAddress := identity.ParseAddress(name)
+	meant = slices.DeleteFunc(meant, func(c candidate) bool {
+		switch {
+		case name == "":
+			return false
+		case noAddress == nil:
+			return c.address.Root != address.Root
 		}
+		return !strings.EqualFold(c.address.Local, name)
+	})
+	switch {
+	case len(meant) == 1:
+		return meant[0].account, meant[0].err
+	case len(meant) == 0 && name == "":
+		return nil, &control.Error{Code: control.CodeNotFound, Message: "this node has no account", Hint: "make one with `peerpost account add`"}
+	case len(meant) == 0:
+		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
+	case name == "":
 		return nil, control.ErrAmbiguous
 	}
-	if address, err := identity.ParseAddress(name); err == nil {
-		for _, a := range all {
-			if a.address.Root == address.Root {
-				return a, nil
-			}
-		}
+	return nil, &control.Error{
+		Code: control.CodeAmbiguous, Message: fmt.Sprintf("several accounts are called %s", name),
+		Hint: "give the whole address; `peerpost account list` shows it",
 	}
-	var match *account
-	for _, a := range all {
-		if strings.EqualFold(a.address.Local, name) {
-			if match != nil {
-				return nil, control.ErrAmbiguous
-			}
-			match = a
-		}
-	}
-	if match == nil {
-		return nil, &control.Error{Code: control.CodeNotFound, Message: fmt.Sprintf("this node has no account %q", name), Hint: "`peerpost account list` shows the accounts"}
-	}
-	return match, nil
 }
 
 // follow hands on the news of the network.

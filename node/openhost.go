@@ -37,12 +37,17 @@ func (n *Node) openHost(ctx context.Context) error {
 // openNetwork opens the DHT and what keeps and brings mail over it.
 func (n *Node) openNetwork(context.Context) error {
 	boot := n.host.Remembered()
+	var named []peer.AddrInfo
 	for _, text := range n.cfg.Bootstrap {
 		peers, err := bootstrap(text)
 		if err != nil {
 			return err
 		}
-		boot = append(boot, peers...)
+		named = append(named, peers...)
+	}
+	boot = append(boot, named...)
+	if len(named) > 0 {
+		n.host.Name(named...)
 	}
 	records, err := leveldb.NewDatastore(n.home.records(), nil)
 	if err != nil {

@@ -41,6 +41,11 @@ func (n *Node) Status(ctx context.Context) (control.Status, error) {
 		s.Outbox.Delivered += counts[mailbox.Delivered] + counts[mailbox.Displayed]
 		s.Outbox.Failed += counts[mailbox.Failed]
 	}
+	n.mu.Lock()
+	for _, d := range n.damaged {
+		s.Accounts = append(s.Accounts, d.status())
+	}
+	n.mu.Unlock()
 	slices.SortFunc(s.Accounts, func(a, b control.AccountStatus) int { return cmp.Compare(a.Address, b.Address) })
 	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/internal/mail/mime"
 	"github.com/peerpost/peerpost/mailbox"
+	"github.com/peerpost/peerpost/node/control"
 	"github.com/peerpost/peerpost/node/courier"
 )
 
@@ -50,6 +51,9 @@ func (n submissionAccounts) Login(ctx context.Context, user, password string, _ 
 // login opens the account that the user name, an address, means.
 func (n *Node) login(ctx context.Context, user, password string) (*account, *open, grant, error) {
 	a, err := n.account(user)
+	if e, ok := errors.AsType[*control.Error](err); ok && e.Code == control.CodeFailure {
+		return nil, nil, grant{}, err // damaged; the password may well be right
+	}
 	if err != nil {
 		return nil, nil, grant{}, mail.ErrCredentials
 	}

@@ -18,7 +18,7 @@ import (
 // newAccount is the flags of the commands that make an account.
 type newAccount struct {
 	name, passwordFile, passwordName string
-	json                             bool
+	first, restore, json             bool
 }
 
 func (n *newAccount) flags(cmd *cobra.Command) {
@@ -27,8 +27,17 @@ func (n *newAccount) flags(cmd *cobra.Command) {
 	jsonFlag(cmd, &n.json)
 }
 
+// check refuses a name that cannot be one. The empty one is a variable that was
+// not set; only the first start of a node chooses a name itself.
+func (n *newAccount) check() error {
+	if e := control.CheckName(n.name); e != nil {
+		return &usageError{e, e.Hint}
+	}
+	return nil
+}
+
 func (m *Main) initCommand() *cobra.Command {
-	var n newAccount
+	n := newAccount{first: true}
 	cmd := &cobra.Command{
 		Use:   "init --account NAME",
 		Short: "Make the first account without starting a node",
@@ -37,13 +46,6 @@ func (m *Main) initCommand() *cobra.Command {
 are printed this once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			have, err := m.Nodes.Accounts(cmd.Context(), m.home)
-			if err != nil {
-				return err
-			}
-			if len(have) > 0 {
-				return &control.Error{Code: control.CodeExists, Message: "this home has an account already: " + have[0], Hint: "`peerpost account add` makes another one"}
-			}
 			return m.make(cmd.Context(), n, "")
 		},
 	}
@@ -82,7 +84,7 @@ was given, are printed this once.`,
 }
 
 func (m *Main) restoreCommand() *cobra.Command {
-	var n newAccount
+	n := newAccount{restore: true}
 	var wordsFile string
 	cmd := &cobra.Command{
 		Use:   "restore --account NAME",
@@ -93,6 +95,9 @@ that had arrived comes back from a backup only. The words are asked for, or read
 from a file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := n.check(); err != nil { // before it is asked for the words
+				return err
+			}
 			words, err := m.words(cmd.Context(), wordsFile, n.passwordFile)
 			if err != nil {
 				return err
@@ -140,10 +145,13 @@ func (m *Main) words(ctx context.Context, file, passwordFile string) (string, er
 
 // make makes an account, in the running node if there is one, and prints it.
 func (m *Main) make(ctx context.Context, n newAccount, words string) error {
+	if err := n.check(); err != nil {
+		return err
+	}
 	if err := checkClock(); err != nil {
 		return err
 	}
-	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Words: words}
+	a := control.NewAccount{Name: n.name, PasswordName: n.passwordName, Restore: n.restore, Words: words}
 	if n.passwordFile != "" {
 		var err error
 		if a.Password, err = m.readSecret(ctx, n.passwordFile); err != nil {
@@ -152,7 +160,13 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	}
 	p := m.progress()
 	p.set("making keys ...")
-	created, err := m.add(ctx, a)
+	add := m.add
+	if n.first {
+		add = func(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {
+			return m.Nodes.FirstAccount(ctx, m.home, a)
+		}
+	}
+	created, err := add(ctx, a)
 	p.end()
 	if err != nil {
 		return err
@@ -160,7 +174,7 @@ func (m *Main) make(ctx context.Context, n newAccount, words string) error {
 	if n.json {
 		return m.json(created)
 	}
-	return m.printCreated(created, words != "")
+	return m.printCreated(created, n.restore)
 }
 
 // earliest is the beginning of 2026, before this program was made, in Unix
@@ -180,6 +194,7 @@ func checkClock() error {
 	return nil
 }
 
+// add makes an account in the running node, or in the home when none runs.
 func (m *Main) add(ctx context.Context, a control.NewAccount) (control.CreatedAccount, error) {
 	c, err := m.dial(ctx)
 	if errors.Is(err, control.ErrNoNode) {
@@ -247,18 +262,32 @@ func (m *Main) accounts(ctx context.Context) (list []control.AccountStatus, runn
 	if !errors.Is(err, control.ErrNoNode) {
 		return nil, false, err
 	}
-	addresses, err := m.Nodes.Accounts(ctx, m.home)
-	if err != nil {
-		return nil, false, err
-	}
-	list = []control.AccountStatus{}
-	for _, a := range addresses {
-		list = append(list, control.AccountStatus{Address: a, Locked: true})
-	}
-	return list, false, nil
+	list, err = m.Nodes.Accounts(ctx, m.home)
+	return list, false, err
 }
 
 var errNoAccount = &control.Error{Code: control.CodeNotFound, Message: "this home has no account", Hint: "make one with `peerpost init --account NAME`, or let `peerpost up` do it"}
+
+// unusable is why none of the accounts can be used.
+func unusable(list []control.AccountStatus) error {
+	if len(list) == 0 {
+		return errNoAccount
+	}
+	return &control.Error{Code: control.CodeFailure, Message: list[0].Address + ": " + list[0].Problem, Hint: "`peerpost account list` shows every account"}
+}
+
+// printProblems says what is wrong with accounts.
+func (m *Main) printProblems(list []control.AccountStatus) error {
+	for _, a := range list {
+		if a.Problem == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(m.Stdout, "\nPROBLEM with %s: %s.\n", line(a.Address), line(a.Problem)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (m *Main) listAccounts(ctx context.Context, asJSON bool) error {
 	list, running, err := m.accounts(ctx)
@@ -271,14 +300,17 @@ func (m *Main) listAccounts(ctx context.Context, asJSON bool) error {
 	if len(list) == 0 {
 		return errNoAccount
 	}
-	if !running {
-		rows := [][]string{{"ADDRESS"}}
-		for _, a := range list {
-			rows = append(rows, []string{a.Address})
-		}
-		return m.table(rows)
+	rows := [][]string{{"ADDRESS"}}
+	for _, a := range list {
+		rows = append(rows, []string{a.Address})
 	}
-	return m.table(accountRows(list))
+	if running {
+		rows = accountRows(list)
+	}
+	if err := m.table(rows); err != nil {
+		return err
+	}
+	return m.printProblems(list)
 }
 
 func accountRows(list []control.AccountStatus) [][]string {
@@ -287,6 +319,9 @@ func accountRows(list []control.AccountStatus) [][]string {
 		row := []string{a.Address, "open", fmt.Sprint(a.Messages), fmt.Sprint(a.Unseen), fmt.Sprint(a.Waiting)}
 		if a.Locked {
 			row[1], row[2], row[3] = "locked", "", ""
+		}
+		if a.Damaged {
+			row[1], row[4] = "damaged", ""
 		}
 		rows = append(rows, row)
 	}
@@ -304,19 +339,22 @@ func (m *Main) addressCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			list = slices.DeleteFunc(list, func(a control.AccountStatus) bool {
+				local, _, _ := strings.Cut(a.Address, "@")
+				return len(args) == 1 && !strings.EqualFold(args[0], local) && !strings.EqualFold(args[0], a.Address)
+			})
 			addresses := []string{}
 			for _, a := range list {
-				local, _, _ := strings.Cut(a.Address, "@")
-				if len(args) == 0 || strings.EqualFold(args[0], local) || strings.EqualFold(args[0], a.Address) {
+				if !a.Damaged {
 					addresses = append(addresses, a.Address)
 				}
 			}
 			switch {
 			case len(addresses) > 0:
-			case len(args) == 1:
+			case len(args) == 1 && len(list) == 0:
 				return &control.Error{Code: control.CodeNotFound, Message: "there is no account " + args[0], Hint: "`peerpost account list` shows the accounts"}
-			case !asJSON:
-				return errNoAccount
+			case len(list) > 0 || !asJSON:
+				return unusable(list)
 			}
 			if asJSON {
 				return m.json(addresses)

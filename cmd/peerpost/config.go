@@ -67,7 +67,7 @@ func settingsFlags(f *pflag.FlagSet) {
 	f.String("http", "127.0.0.1:7080", "`host:port` of the status page and of the metrics; off for none")
 	f.StringArray("bootstrap", nil, "`multiaddr or invite` of a node to join the network by; repeatable")
 	f.Bool("no-mdns", false, "do not look for nodes on the local network")
-	f.Bool("holder", false, "have no account, only hold mail for others")
+	f.Bool("holder", false, "have no account, only hold mail for others; in a home that has none")
 	f.String("capacity", defaultCapacity, "`bytes` of mail to hold for others; KiB, MiB, GiB and TiB are understood")
 	f.Int("puzzle-bits", networkBits, "`bits` of work asked of a node's key; for test networks, where all nodes agree (0 is none, -1 what the network asks)")
 	f.Int("stamp-bits", networkBits, "`bits` of work asked of a small message; for test networks too")

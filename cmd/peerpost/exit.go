@@ -90,6 +90,10 @@ func explain(err error) (code int, hint string) {
 		return ExitInterrupt, ""
 	case errors.Is(err, syscall.EADDRINUSE):
 		return ExitFailure, "another program has this port; choose another one, or 0 for any (see `peerpost up --help`)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ExitFailure, "this machine does not have this address; use one that it has, or 0.0.0.0 for all of them (see `peerpost up --help`)"
+	case errors.Is(err, syscall.ENOTDIR):
+		return ExitFailure, "a part of this path is a file and no directory; move it away, or choose another home with --home"
 	case errors.Is(err, syscall.ENOSPC):
 		return ExitFailure, "the disk is full; make room and try again"
 	case errors.Is(err, fs.ErrPermission):

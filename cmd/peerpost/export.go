@@ -20,7 +20,8 @@ import (
 )
 
 func (m *Main) exportCommand() *cobra.Command {
-	var account, passwordFile, output string
+	var q query
+	var output string
 	var asMbox bool
 	cmd := &cobra.Command{
 		Use:   "export",
@@ -47,8 +48,8 @@ message names its folder in an X-Folder field. What is written is not encrypted.
 				p := m.progress()
 				defer p.end()
 				messages, bytes := 0, int64(0)
-				err := m.unlocked(cmd.Context(), c, account, passwordFile, func() error {
-					return c.Export(cmd.Context(), account, func(e control.ExportedMessage) error {
+				err := m.unlocked(cmd.Context(), c, q.account, q.passwordFile, func() error {
+					return c.Export(cmd.Context(), q.account, func(e control.ExportedMessage) error {
 						messages++
 						bytes += e.Size
 						p.set("%s, %s, %s", plural(messages, "message"), size(bytes), e.Folder)
@@ -64,8 +65,8 @@ message names its folder in an X-Folder field. What is written is not encrypted.
 	}
 	cmd.Flags().BoolVar(&asMbox, "mbox", false, "write one mbox file")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`file` to write to")
-	accountFlag(cmd, &account)
-	unlockFlag(cmd, &passwordFile)
+	q.accountFlag(cmd)
+	q.unlockFlag(cmd)
 	return cmd
 }
 

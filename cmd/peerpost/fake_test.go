@@ -15,12 +15,25 @@ type fakeNodes struct {
 	addresses []string
 	node      fakeNode
 	taken     error // of Free
+	quicker   bool  // somebody else makes the first account
 	ready     chan struct{}
 }
 
 func (f *fakeNodes) Free(context.Context, Settings) error { return f.taken }
 
-func (f *fakeNodes) Accounts(context.Context, string) ([]string, error) { return f.addresses, nil }
+func (f *fakeNodes) Accounts(context.Context, string) (list []control.AccountStatus, err error) {
+	for _, a := range f.addresses {
+		list = append(list, control.AccountStatus{Address: a, Locked: true})
+	}
+	return list, nil
+}
+
+func (f *fakeNodes) FirstAccount(_ context.Context, _ string, a control.NewAccount) (control.CreatedAccount, error) {
+	if f.quicker || len(f.addresses) > 0 {
+		return control.CreatedAccount{}, control.ErrExists
+	}
+	return f.node.AddAccount(context.Background(), a)
+}
 
 func (f *fakeNodes) AddAccount(_ context.Context, _ string, a control.NewAccount) (control.CreatedAccount, error) {
 	return f.node.AddAccount(context.Background(), a)
@@ -128,7 +141,7 @@ func (f *fakeNode) AddAccount(_ context.Context, a control.NewAccount) (control.
 		name = "me"
 	}
 	c := control.CreatedAccount{Address: name + "@key.peerpost.alt"}
-	if a.Words == "" {
+	if !a.Restore {
 		c.Words = strings.TrimSpace(strings.Repeat("abandon ", 23) + "art")
 	} else if a.Words != "abandon ability able" {
 		return c, &control.Error{Code: control.CodeInvalid, Message: "not these: " + a.Words}

@@ -10,8 +10,7 @@ import (
 )
 
 func (m *Main) keeperCommand() *cobra.Command {
-	var account, passwordFile string
-	var asJSON bool
+	var q query
 	add := &cobra.Command{
 		Use:   "add INVITE|MULTIADDR",
 		Short: "Choose a node that keeps your mail besides the nearest ones",
@@ -25,27 +24,13 @@ invite the first is meant. To add a keeper again gives it the new addresses.
 Everybody who knows your address can see who your keepers are.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			var added control.Keeper
-			err = m.unlocked(cmd.Context(), c, account, passwordFile, func() (err error) {
-				added, err = c.AddKeeper(cmd.Context(), account, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if !added.Connected {
-				fmt.Fprintln(m.Stderr, "The keeper cannot be reached now; it is chosen all the same.")
-			}
-			if asJSON {
-				return m.json(added)
-			}
-			_, err = fmt.Fprintln(m.Stdout, line(added.Peer))
-			return err
+			return ask(cmd.Context(), m, q, func(c *control.Client) (control.Keeper, error) {
+				added, err := c.AddKeeper(cmd.Context(), q.account, args[0])
+				if err == nil && !added.Connected {
+					fmt.Fprintln(m.Stderr, "The keeper cannot be reached now; it is chosen all the same.")
+				}
+				return added, err
+			}, func(added control.Keeper) error { return m.print(added.Peer) })
 		},
 	}
 	list := &cobra.Command{
@@ -53,27 +38,9 @@ Everybody who knows your address can see who your keepers are.`,
 		Short: "List the keepers",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			keepers, err := c.Keepers(cmd.Context(), account)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return m.json(keepers)
-			}
-			rows := [][]string{{"PEER", "STATE", "ADDRESSES"}}
-			for _, k := range keepers {
-				state := "not connected"
-				if k.Connected {
-					state = "connected"
-				}
-				rows = append(rows, []string{k.Peer, state, strings.Join(k.Addrs, " ")})
-			}
-			return m.table(rows)
+			return ask(cmd.Context(), m, q, func(c *control.Client) ([]control.Keeper, error) {
+				return c.Keepers(cmd.Context(), q.account)
+			}, m.printKeepers)
 		},
 	}
 	remove := &cobra.Command{
@@ -83,24 +50,31 @@ Everybody who knows your address can see who your keepers are.`,
 from it any more; its sender leaves it elsewhere when the new record has got there.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return m.unlocked(cmd.Context(), c, account, passwordFile, func() error {
-				return c.RemoveKeeper(cmd.Context(), account, args[0])
+			return tell(cmd.Context(), m, q, func(c *control.Client) error {
+				return c.RemoveKeeper(cmd.Context(), q.account, args[0])
 			})
 		},
 	}
 	for _, cmd := range []*cobra.Command{add, list, remove} {
-		accountFlag(cmd, &account)
+		q.accountFlag(cmd)
 	}
 	for _, cmd := range []*cobra.Command{add, remove} {
-		unlockFlag(cmd, &passwordFile)
+		q.unlockFlag(cmd)
 	}
 	for _, cmd := range []*cobra.Command{add, list} {
-		jsonFlag(cmd, &asJSON)
+		q.jsonFlag(cmd)
 	}
 	return group("keeper", "Choose nodes that keep your mail", add, list, remove)
+}
+
+func (m *Main) printKeepers(keepers []control.Keeper) error {
+	rows := [][]string{{"PEER", "STATE", "ADDRESSES"}}
+	for _, k := range keepers {
+		state := "not connected"
+		if k.Connected {
+			state = "connected"
+		}
+		rows = append(rows, []string{k.Peer, state, strings.Join(k.Addrs, " ")})
+	}
+	return m.table(rows)
 }

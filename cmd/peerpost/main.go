@@ -41,14 +41,17 @@ func main() {
 // accounts of a home in which none does.
 type Nodes interface {
 	// Free returns an error when another program has an address that the node
-	// is to listen on.
+	// is to listen on, or nobody on this machine can have it.
 	Free(ctx context.Context, s Settings) error
 	// New makes a node that is ready to Run: its listeners are bound.
 	New(ctx context.Context, s Settings, log *slog.Logger) (Running, error)
-	// Accounts lists the addresses of the accounts in a home, of which there
-	// may be none.
-	Accounts(ctx context.Context, home string) ([]string, error)
-	// AddAccount creates an account in a home, or restores it when there are
+	// Accounts lists the accounts in a home, of which there may be none.
+	Accounts(ctx context.Context, home string) ([]control.AccountStatus, error)
+	// FirstAccount creates the account of a home that has none. The error is a
+	// control.ErrExists when it has one, whoever was quicker; when a node has the
+	// lock of the home, a control.ErrRunning.
+	FirstAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error)
+	// AddAccount creates an account in a home, or restores one from its
 	// words. It takes the lock of the home; the error is a control.ErrRunning
 	// when a node has it.
 	AddAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error)
@@ -142,6 +145,9 @@ func (m *Main) prepare(cmd *cobra.Command, began *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 			*began = true
+			if m.home == "" { // filepath.Abs would take the current directory
+				return &usageError{errors.New("--home is empty, and no directory"), "name the directory, or leave out --home for " + defaultHome(os.Getenv)}
+			}
 			if m.home, err = filepath.Abs(m.home); err != nil {
 				return err
 			}
@@ -208,9 +214,4 @@ func (m *Main) jsonLine(v any) error {
 // jsonFlag adds --json to a command.
 func jsonFlag(cmd *cobra.Command, v *bool) {
 	cmd.Flags().BoolVar(v, "json", false, "print JSON")
-}
-
-// accountFlag adds --account to a command.
-func accountFlag(cmd *cobra.Command, v *string) {
-	cmd.Flags().StringVar(v, "account", "", "`address` of the account, or the part before the @; needed when there are several")
 }

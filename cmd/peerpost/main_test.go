@@ -124,7 +124,7 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v: %d %q", err, got, hint)
 		}
 	}
-	for _, err := range []error{syscall.EADDRINUSE, syscall.ENOSPC, fs.ErrPermission, &fs.PathError{Err: fs.ErrNotExist}} {
+	for _, err := range []error{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.ENOTDIR, syscall.ENOSPC, fs.ErrPermission, &fs.PathError{Err: fs.ErrNotExist}} {
 		if got, hint := explain(err); got != ExitFailure || hint == "" {
 			t.Errorf("%v: %d %q", err, got, hint)
 		}
@@ -185,16 +185,17 @@ func TestFirstStart(t *testing.T) {
 		}
 	}
 
-	nodes = &fakeNodes{addresses: []string{"me@key.peerpost.alt"}}
-	code, printed, _ := func() (int, string, string) {
+	for what, nodes := range map[string]*fakeNodes{
+		"a later start": {addresses: []string{"me@key.peerpost.alt"}}, "a slower start": {quicker: true},
+	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // the node ends at once
 		var out bytes.Buffer
 		m := Main{Stdout: &out, Stderr: io.Discard, Nodes: nodes}
-		return m.Run(ctx, []string{"--home", t.TempDir(), "up"}), out.String(), ""
-	}()
-	if code != ExitOK || strings.Contains(printed, "made-up") || strings.Contains(printed, "WORDS") {
-		t.Errorf("a later start: %d\n%s", code, printed)
+		code := m.Run(ctx, []string{"--home", t.TempDir(), "up"})
+		if code != ExitOK || strings.Contains(out.String(), "made-up") || strings.Contains(out.String(), "WORDS") {
+			t.Errorf("%s: %d\n%s", what, code, out.String())
+		}
 	}
 }
 

@@ -46,18 +46,23 @@ func work(bits int) int {
 	return bits
 }
 
-func (realNodes) Accounts(_ context.Context, home string) ([]string, error) {
+func (realNodes) Accounts(_ context.Context, home string) ([]control.AccountStatus, error) {
 	return node.Accounts(home)
+}
+
+func (realNodes) FirstAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error) {
+	made, err := node.CreateFirstAccount(ctx, home, node.AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName})
+	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password}, err
 }
 
 func (realNodes) AddAccount(ctx context.Context, home string, a control.NewAccount) (control.CreatedAccount, error) {
 	options := node.AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName}
 	var made node.NewAccount
 	var err error
-	if a.Words != "" {
+	if a.Restore {
 		made, err = node.RestoreAccount(ctx, home, a.Words, options)
 	} else {
 		made, err = node.CreateAccount(ctx, home, options)
 	}
-	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: a.Words != ""}, err
+	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: a.Restore}, err
 }

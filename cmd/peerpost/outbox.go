@@ -9,8 +9,7 @@ import (
 )
 
 func (m *Main) outboxCommand() *cobra.Command {
-	var account string
-	var asJSON bool
+	var q query
 	cmd := &cobra.Command{
 		Use:   "outbox [ID]",
 		Short: "Show where outgoing mail is",
@@ -23,35 +22,29 @@ func (m *Main) outboxCommand() *cobra.Command {
   failed      it will not arrive; a message in the INBOX says why`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			id := ""
+			id, show := "", m.printOutbox
 			if len(args) == 1 {
 				id = args[0]
 			}
-			entries, err := c.Outbox(cmd.Context(), account, id)
-			if err != nil {
-				return err
+			if id != "" {
+				show = m.printEntries
 			}
-			switch {
-			case asJSON:
-				return m.json(entries)
-			case id != "":
-				return m.printEntries(entries)
-			}
-			rows := [][]string{{"ID", "STATE", "COPIES", "NEXT ATTEMPT", "TO", "LAST ERROR"}}
-			for _, e := range entries {
-				rows = append(rows, []string{e.ID, string(e.State), copies(e), next(e), e.To, e.LastError})
-			}
-			return m.table(rows)
+			return ask(cmd.Context(), m, q, func(c *control.Client) ([]control.OutboxEntry, error) {
+				return c.Outbox(cmd.Context(), q.account, id)
+			}, show)
 		},
 	}
-	jsonFlag(cmd, &asJSON)
-	accountFlag(cmd, &account)
+	q.jsonFlag(cmd)
+	q.accountFlag(cmd)
 	return cmd
+}
+
+func (m *Main) printOutbox(entries []control.OutboxEntry) error {
+	rows := [][]string{{"ID", "STATE", "COPIES", "NEXT ATTEMPT", "TO", "LAST ERROR"}}
+	for _, e := range entries {
+		rows = append(rows, []string{e.ID, string(e.State), copies(e), next(e), e.To, e.LastError})
+	}
+	return m.table(rows)
 }
 
 // printEntries shows one message in full.

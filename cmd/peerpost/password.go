@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,8 +9,8 @@ import (
 )
 
 func (m *Main) passwordCommand() *cobra.Command {
-	var account, passwordFile, newFile string
-	var asJSON bool
+	var q query
+	var newFile string
 
 	add := &cobra.Command{
 		Use:   "add NAME",
@@ -20,7 +19,7 @@ func (m *Main) passwordCommand() *cobra.Command {
 is made and printed this once, unless it was given.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if newFile == "-" && passwordFile == "-" {
+			if newFile == "-" && q.passwordFile == "-" {
 				return usage(errors.New("both passwords cannot come from standard input"))
 			}
 			given := ""
@@ -30,30 +29,19 @@ is made and printed this once, unless it was given.`,
 					return err
 				}
 			}
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			var p control.NewPassword
-			err = m.unlocked(cmd.Context(), c, account, passwordFile, func() (err error) {
-				p, err = c.AddPassword(cmd.Context(), account, args[0], given)
-				return err
+			return ask(cmd.Context(), m, q, func(c *control.Client) (control.NewPassword, error) {
+				return c.AddPassword(cmd.Context(), q.account, args[0], given)
+			}, func(p control.NewPassword) error {
+				if given != "" {
+					return nil
+				}
+				return m.print(p.Password)
 			})
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return m.json(p)
-			case given == "":
-				_, err = fmt.Fprintln(m.Stdout, line(p.Password))
-			}
-			return err
 		},
 	}
 	add.Flags().StringVar(&newFile, "new-password-file", "", "`file` with the new app password (- is standard input); a strong one is made otherwise")
-	unlockFlag(add, &passwordFile)
-	jsonFlag(add, &asJSON)
+	q.unlockFlag(add)
+	q.jsonFlag(add)
 
 	remove := &cobra.Command{
 		Use:   "remove NAME",
@@ -62,46 +50,35 @@ is made and printed this once, unless it was given.`,
 once, and the others go on.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return m.unlocked(cmd.Context(), c, account, passwordFile, func() error {
-				return c.RemovePassword(cmd.Context(), account, args[0])
+			return tell(cmd.Context(), m, q, func(c *control.Client) error {
+				return c.RemovePassword(cmd.Context(), q.account, args[0])
 			})
 		},
 	}
-	unlockFlag(remove, &passwordFile)
+	q.unlockFlag(remove)
 
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the names of the app passwords",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			passwords, err := c.Passwords(cmd.Context(), account)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return m.json(passwords)
-			}
-			rows := [][]string{{"NAME", "CREATED"}}
-			for _, p := range passwords {
-				rows = append(rows, []string{p.Name, when(p.Created)})
-			}
-			return m.table(rows)
+			return ask(cmd.Context(), m, q, func(c *control.Client) ([]control.Password, error) {
+				return c.Passwords(cmd.Context(), q.account)
+			}, m.printPasswords)
 		},
 	}
-	jsonFlag(list, &asJSON)
+	q.jsonFlag(list)
 
 	for _, cmd := range []*cobra.Command{add, remove, list} {
-		accountFlag(cmd, &account)
+		q.accountFlag(cmd)
 	}
 	return group("password", "Add, remove and list the app passwords of an account", add, remove, list)
+}
+
+func (m *Main) printPasswords(passwords []control.Password) error {
+	rows := [][]string{{"NAME", "CREATED"}}
+	for _, p := range passwords {
+		rows = append(rows, []string{p.Name, when(p.Created)})
+	}
+	return m.table(rows)
 }

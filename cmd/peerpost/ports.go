@@ -10,8 +10,9 @@ import (
 	"github.com/multiformats/go-multiaddr"
 )
 
-// Free looks whether another program has one of the addresses. It does so
-// before an account is made for a node that cannot start. For the addresses of
+// Free looks whether another program has one of the addresses, or the machine
+// has not got it. It does so before an account is made for a node that cannot
+// start. For the addresses of
 // the node nobody else would: libp2p shares a port with every program that
 // shares it too, so two nodes would take each other's connections.
 func (realNodes) Free(ctx context.Context, s Settings) error {
@@ -25,14 +26,23 @@ func (realNodes) Free(ctx context.Context, s Settings) error {
 			return fmt.Errorf("--%s: %w", l.name, err)
 		}
 	}
+	var missing []error
 	for _, text := range s.Listen {
 		network, addr, err := netAddr(text)
 		if err != nil {
 			return err
 		}
-		if err := tryListen(ctx, network, addr); err != nil {
-			return fmt.Errorf("--listen %s: %w", text, err)
+		if err = tryListen(ctx, network, addr); err == nil {
+			continue
 		}
+		err = fmt.Errorf("--listen %s: %w", text, err)
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return err
+		}
+		missing = append(missing, err)
+	}
+	if len(missing) > 0 && len(missing) == len(s.Listen) { // one is enough: not every machine has IPv6
+		return missing[0]
 	}
 	return nil
 }
@@ -58,8 +68,8 @@ func netAddr(text string) (network, addr string, err error) {
 	return network + "4", net.JoinHostPort(parts["ip4"], port), nil
 }
 
-// tryListen listens for a moment. It tells only of addresses that are taken;
-// what else can be wrong, the node says better.
+// tryListen listens for a moment. It tells only of addresses that are taken or
+// not there; what else can be wrong, the node says better.
 func tryListen(ctx context.Context, network, addr string) error {
 	var c net.ListenConfig
 	if network[:3] == "udp" {
@@ -67,17 +77,17 @@ func tryListen(ctx context.Context, network, addr string) error {
 		if err == nil {
 			return p.Close()
 		}
-		return ifTaken(err)
+		return ifUnusable(err)
 	}
 	l, err := c.Listen(ctx, network, addr)
 	if err == nil {
 		return l.Close()
 	}
-	return ifTaken(err)
+	return ifUnusable(err)
 }
 
-func ifTaken(err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+func ifUnusable(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return err
 	}
 	return nil

@@ -43,4 +43,14 @@ func TestFree(t *testing.T) {
 	if err := (realNodes{}).Free(t.Context(), s); err != nil {
 		t.Error(err)
 	}
+	// Addresses of another machine.
+	for want, s := range map[string]Settings{
+		"--imaps:":             {IMAPS: "203.0.113.5:0"},
+		"--listen /ip4/203.0.": {Listen: []string{"/ip4/203.0.113.5/tcp/0", "/ip4/203.0.113.5/udp/0/quic-v1"}},
+	} {
+		err := realNodes{}.Free(t.Context(), s)
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
 }

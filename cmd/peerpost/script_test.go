@@ -110,7 +110,7 @@ func TestStories(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	want := []string{"accounts.txt", "help.txt", "holder.txt", "kill.txt", "locked.txt", "mail.txt", "running.txt", "settings.txt", "usage.txt"}
+	want := []string{"accounts.txt", "damaged.txt", "help.txt", "holder.txt", "kill.txt", "locked.txt", "mail.txt", "remembered.txt", "running.txt", "settings.txt", "trouble.txt", "usage.txt"}
 	if !slices.Equal(names, want) {
 		t.Errorf("stories: %q", names)
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/peerpost/peerpost/node/control"
@@ -142,9 +141,4 @@ func (m *Main) unlocked(ctx context.Context, c *control.Client, account, passwor
 		return err
 	}
 	return f()
-}
-
-// unlockFlag adds --password-file to a command that needs an unlocked account.
-func unlockFlag(cmd *cobra.Command, v *string) {
-	cmd.Flags().StringVar(v, "password-file", "", "`file` with an app password of the account, should it be locked (- is standard input)")
 }

@@ -12,8 +12,7 @@ import (
 )
 
 func (m *Main) sendCommand() *cobra.Command {
-	var passwordFile string
-	var asJSON bool
+	var q query
 	var message control.Message
 	cmd := &cobra.Command{
 		Use:   "send --to ADDRESS [FILE|-]",
@@ -27,7 +26,7 @@ outbox" knows it by.`,
 			if len(args) == 1 {
 				file = args[0]
 			}
-			if file == "-" && passwordFile == "-" {
+			if file == "-" && q.passwordFile == "-" {
 				return usage(errors.New("message and password cannot both come from standard input"))
 			}
 			if message.Raw && cmd.Flags().Changed("subject") {
@@ -37,34 +36,20 @@ outbox" knows it by.`,
 			if message.Body, err = m.readMessage(cmd.Context(), file); err != nil {
 				return err
 			}
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			var sent control.Sent
-			err = m.unlocked(cmd.Context(), c, message.From, passwordFile, func() (err error) {
-				sent, err = c.Send(cmd.Context(), message)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return m.json(sent)
-			}
-			_, err = fmt.Fprintln(m.Stdout, line(sent.ID))
-			return err
+			message.From = q.account
+			return ask(cmd.Context(), m, q, func(c *control.Client) (control.Sent, error) {
+				return c.Send(cmd.Context(), message)
+			}, func(sent control.Sent) error { return m.print(sent.ID) })
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&message.To, "to", nil, "`address` of a recipient; repeatable")
 	cmd.MarkFlagRequired("to") // fails only without the flag
 	f.StringVar(&message.Subject, "subject", "", "`subject`")
-	f.StringVar(&message.From, "from", "", "`address` of the account, or the part before the @; needed when there are several")
+	f.StringVar(&q.account, "from", "", "`address` of the account, or the part before the @; needed when there are several")
 	f.BoolVar(&message.Raw, "raw", false, "the text is a whole message with its own header")
-	unlockFlag(cmd, &passwordFile)
-	jsonFlag(cmd, &asJSON)
+	q.unlockFlag(cmd)
+	q.jsonFlag(cmd)
 	return cmd
 }
 

@@ -33,8 +33,8 @@ runs, as the settings do.`,
 				return err
 			case asJSON:
 				return m.json(setups(st))
-			case len(st.Accounts) == 0:
-				return errNoAccount
+			case len(setups(st)) == 0:
+				return unusable(st.Accounts)
 			case thunderbird:
 				return m.printThunderbird(st)
 			}
@@ -64,9 +64,13 @@ func (m *Main) setupStatus(cmd *cobra.Command, settings *pflag.FlagSet) (control
 	return control.Status{Accounts: accounts, IMAP: s.IMAP, SMTP: s.SMTP, IMAPS: s.IMAPS, SMTPS: s.SMTPS}, err
 }
 
+// setups is what to enter for the accounts that can be used.
 func setups(st control.Status) []setup.Client {
 	all := []setup.Client{}
 	for _, a := range st.Accounts {
+		if a.Damaged {
+			continue
+		}
 		all = append(all, setup.For(a.Address, "", setup.Listeners{IMAP: st.IMAP, SMTP: st.SMTP, IMAPS: st.IMAPS, SMTPS: st.SMTPS}))
 	}
 	return all

@@ -15,37 +15,33 @@ import (
 const watchEvery = 2 * time.Second
 
 func (m *Main) statusCommand() *cobra.Command {
-	var asJSON, watch bool
+	var q query
+	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the state of the running node",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
 			if watch {
-				return m.watch(cmd.Context(), c, asJSON)
+				return m.watch(cmd.Context(), q.json)
 			}
-			st, err := c.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return m.json(st)
-			}
-			return m.printStatus(st)
+			return ask(cmd.Context(), m, q, func(c *control.Client) (control.Status, error) {
+				return c.Status(cmd.Context())
+			}, m.printStatus)
 		},
 	}
-	jsonFlag(cmd, &asJSON)
+	q.jsonFlag(cmd)
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every 2 seconds until interrupted; with --json one line each time")
 	return cmd
 }
 
 // watch shows the status again and again until ctx ends or the node does.
-func (m *Main) watch(ctx context.Context, c *control.Client, asJSON bool) error {
+func (m *Main) watch(ctx context.Context, asJSON bool) error {
+	c, err := m.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	_, screen := terminal(m.Stdout)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -109,12 +105,7 @@ func (m *Main) printStatus(st control.Status) error {
 	if err := m.table(accountRows(st.Accounts)); err != nil {
 		return err
 	}
-	for _, a := range st.Accounts {
-		if a.Problem != "" {
-			fmt.Fprintf(m.Stdout, "\nPROBLEM with %s: %s.\n", line(a.Address), line(a.Problem))
-		}
-	}
-	return nil
+	return m.printProblems(st.Accounts)
 }
 
 // listeners says where a protocol is spoken.

@@ -84,20 +84,29 @@ func (m *Main) running(ctx context.Context) bool {
 	return true
 }
 
-// firstAccount makes the account of a home that has none. The answer is empty
-// when it has.
+// firstAccount makes the account of a home that has none, unless the node is to
+// be without. The answer is empty when it has one.
 func (m *Main) firstAccount(ctx context.Context, s Settings) (control.CreatedAccount, error) {
-	if s.Holder {
-		return control.CreatedAccount{}, nil
-	}
 	have, err := m.Nodes.Accounts(ctx, s.Home)
-	if err != nil || len(have) > 0 {
+	if err != nil {
 		return control.CreatedAccount{}, err
+	}
+	if s.Holder && len(have) > 0 {
+		return control.CreatedAccount{}, &usageError{
+			fmt.Errorf("this home has an account, %s, whose mail would not be collected with --holder", have[0].Address),
+			"leave out --holder, since every node holds mail for others; or choose another home with --home",
+		}
+	}
+	if s.Holder || len(have) > 0 {
+		return control.CreatedAccount{}, nil
 	}
 	if err := checkClock(); err != nil {
 		return control.CreatedAccount{}, err
 	}
-	created, err := m.Nodes.AddAccount(ctx, s.Home, control.NewAccount{})
+	created, err := m.Nodes.FirstAccount(ctx, s.Home, control.NewAccount{})
+	if errors.Is(err, control.ErrExists) { // somebody else made it just now
+		return control.CreatedAccount{}, nil
+	}
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
@@ -117,11 +126,14 @@ func (m *Main) unlock(ctx context.Context, a control.CreatedAccount) error {
 }
 
 func (m *Main) printUp(st control.Status) error {
-	if len(st.Accounts) > 0 {
+	switch {
+	case len(setups(st)) > 0:
 		if err := m.printSetup(st); err != nil {
 			return err
 		}
-	} else {
+	case len(st.Accounts) > 0:
+		fmt.Fprintf(m.Stdout, "No account of this node can be opened.\n")
+	default:
 		fmt.Fprintf(m.Stdout, "This node has no account; it holds mail for others.\n")
 		if st.Holder && len(st.Addrs) > 0 {
 			fmt.Fprintf(m.Stdout, "\nTo have it keep your mail, enter one of these on your own node, the one by which\nthis machine can be reached from elsewhere; `peerpost invite` puts all in one link:\n\n")
@@ -130,6 +142,9 @@ func (m *Main) printUp(st control.Status) error {
 			}
 			fmt.Fprintln(m.Stdout)
 		}
+	}
+	if err := m.printProblems(st.Accounts); err != nil {
+		return err
 	}
 	if st.HTTP != "" {
 		fmt.Fprintf(m.Stdout, "The state of the node: http://%s/\n", st.HTTP)
@@ -144,11 +159,7 @@ func (m *Main) stopCommand() *cobra.Command {
 		Short: "Stop the running node, and wait until it has ended",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := m.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return c.Stop(cmd.Context())
+			return tell(cmd.Context(), m, query{}, func(c *control.Client) error { return c.Stop(cmd.Context()) })
 		},
 	}
 }

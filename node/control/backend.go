@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
+
+	"github.com/peerpost/peerpost/identity"
 )
 
 // Node is what the server asks of the node. Every method may be called at any
@@ -11,9 +14,9 @@ import (
 // once.
 //
 // An account argument is an address, the local part of one, or empty. Empty
-// means the only account (all accounts for Outbox); with several accounts,
-// and for one that does not exist, the method returns an *Error whose Code is
-// CodeAmbiguous or CodeNotFound.
+// means the only account (all accounts for Outbox); with several accounts
+// that are meant, and for one that does not exist, the method returns an *Error
+// whose Code is CodeAmbiguous or CodeNotFound; for a damaged one CodeFailure.
 //
 // Errors that are an *Error reach the command as they are, with the exit code
 // that belongs to their Code. The sentinels and *mail.Error of internal/mail
@@ -69,8 +72,10 @@ type Node interface {
 	// order of UID. It stops at the first error of write and returns that.
 	Export(ctx context.Context, account string, write func(ExportedMessage) error) error
 
-	// AddAccount creates an account, or restores it when words are given, and
-	// begins to serve it. CodeExists when the node carries it already.
+	// AddAccount creates an account, or restores one from its words, and begins
+	// to serve it. CodeExists when the node carries it already, CodeInvalid for
+	// what are no recovery words. A new account with the name of another is
+	// CodeExists too; a restored one may have it.
 	AddAccount(ctx context.Context, a NewAccount) (CreatedAccount, error)
 
 	// Passwords lists the app passwords of an account, which works on a
@@ -124,6 +129,7 @@ type AccountStatus struct {
 	Unseen   int    `json:"unseen"`
 	Waiting  int    `json:"waiting"` // collected, to be opened after the next login
 	Problem  string `json:"problem"` // what the owner has to mend; empty for nothing
+	Damaged  bool   `json:"damaged"` // it cannot be opened, which is the problem
 }
 
 // OutboxCounts counts outgoing recipients by state.
@@ -234,10 +240,22 @@ type ExportedMessage struct {
 
 // NewAccount asks for an account.
 type NewAccount struct {
-	Name         string `json:"name"`          // local part of the address
+	Name         string `json:"name"`          // local part of the address; "me" when empty
 	Password     string `json:"password"`      // first app password; the node makes one when empty
 	PasswordName string `json:"password_name"` // what the owner calls it; "first" when empty
-	Words        string `json:"words"`         // recovery words: restore instead of create
+	Restore      bool   `json:"restore"`       // an account that was, from its words
+	Words        string `json:"words"`         // recovery words, when Restore
+}
+
+// CheckName refuses what cannot be the local part of an address.
+func CheckName(name string) *Error {
+	if identity.ValidLocal(name) {
+		return nil
+	}
+	return &Error{
+		Code: CodeInvalid, Message: fmt.Sprintf("%q cannot stand before the @ of an address", name),
+		Hint: "use up to 64 letters, digits and signs such as - _ + and a dot between others, in ASCII",
+	}
 }
 
 // CreatedAccount is the answer; the only time that the secrets are told.

@@ -86,10 +86,14 @@ func TestEveryRequest(t *testing.T) {
 	if created.Address != "eve@new.peerpost.alt" || created.Words == "" || created.Password == "" {
 		t.Errorf("created: %+v", created)
 	}
-	created, err = c.AddAccount(ctx, NewAccount{Name: "eve", Words: "some words"})
+	created, err = c.AddAccount(ctx, NewAccount{Name: "eve", Restore: true, Words: "some words"})
 	check("restore an account", err)
 	if created.Address != "eve@old.peerpost.alt" {
 		t.Errorf("restored: %+v", created)
+	}
+	// What is restored is said, not guessed from a text that may have got lost.
+	if created, err = c.AddAccount(ctx, NewAccount{Name: "eve", Words: "some words"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("words that are for nothing: %+v, %v", created, err)
 	}
 	added, err := c.AddPassword(ctx, "", "phone", "given")
 	check("add a password", err)

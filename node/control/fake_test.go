@@ -143,7 +143,7 @@ func (f *fake) Export(_ context.Context, account string, write func(ExportedMess
 }
 
 func (f *fake) AddAccount(_ context.Context, a NewAccount) (CreatedAccount, error) {
-	if a.Words != "" {
+	if a.Restore {
 		return CreatedAccount{Address: a.Name + "@old.peerpost.alt"}, nil
 	}
 	return CreatedAccount{Address: a.Name + "@new.peerpost.alt", Words: "abandon art", Password: "made"}, nil

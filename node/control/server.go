@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"github.com/peerpost/peerpost/internal/httpd"
 )
 
 // Limits of the socket. Only the owner can reach it; they bound mistakes.
@@ -41,9 +39,7 @@ type Server struct {
 	node   Node
 	log    *slog.Logger
 	socket *socket
-	http   *http.Server
-
-	conns sync.WaitGroup // connections whose goroutine has not ended
+	http   *httpd.Server
 }
 
 // New opens the socket. Nothing is answered before Run.
@@ -53,22 +49,14 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{node: c.Node, log: c.Log, socket: sock}
-	s.http = &http.Server{
+	s.http = httpd.New(httpd.Config{Listener: sock, MaxConns: maxConns, Patience: stopTimeout, HTTP: &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew: // told before the goroutine starts
-				s.conns.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				s.conns.Done()
-			}
-		},
-	}
+	}})
 	return s, nil
 }
 
@@ -78,40 +66,14 @@ func (s *Server) Path() string { return s.socket.Addr().String() }
 // Run answers until ctx ends, gives the requests under way a moment, and
 // returns when all of them have ended.
 func (s *Server) Run(ctx context.Context) error {
-	requests, abort := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
-	s.http.BaseContext = func(net.Listener) context.Context { return requests }
-
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(netutil.LimitListener(s.socket, maxConns)) }()
-
-	var err error
-	select {
-	case err = <-served: // the socket failed, or Close
-		served = nil
-	case <-ctx.Done():
-		patience, cancel := context.WithTimeout(requests, stopTimeout)
-		s.http.Shutdown(patience)
-		cancel()
+	if err := s.http.Run(ctx); err != nil {
+		return fmt.Errorf("control socket: %w", err)
 	}
-	abort()
-	s.http.Close()
-	s.socket.Close()
-	if served != nil {
-		err = <-served
-	}
-	s.conns.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("control socket: %w", err)
+	return nil
 }
 
 // Close stops at once and removes the socket. It may be called twice.
-func (s *Server) Close() error {
-	s.http.Close()
-	return s.socket.Close()
-}
+func (s *Server) Close() error { return s.http.Close() }
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -253,6 +215,9 @@ func (s *Server) addAccount(ctx context.Context, r *http.Request) (any, error) {
 	var a NewAccount
 	if err := decode(r, &a); err != nil {
 		return nil, err
+	}
+	if a.Words != "" && !a.Restore {
+		return nil, &Error{Code: CodeInvalid, Message: "there are recovery words, but no account is to be restored", Hint: "say so with \"restore\": true"}
 	}
 	return s.node.AddAccount(ctx, a)
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -33,6 +34,10 @@ const (
 	maxBook = 1 << 20
 	// rememberEvery is how often the connected peers are noted.
 	rememberEvery = 10 * time.Minute
+	// rememberSoon is how soon a peer is noted that is met for the first time, so
+	// that a node that is killed finds back to the network. Others that come
+	// meanwhile are noted with it.
+	rememberSoon = 3 * time.Second
 	// rememberFor is how long a peer is kept that was not met again.
 	rememberFor = 90 * 24 * time.Hour
 
@@ -45,9 +50,12 @@ const (
 //	{"version": 1, "peers": [{"id": "12D3Koo…", "addrs": ["/ip4/…"], "seen": 1767225600, "met": 12}]}
 //
 // where seen is the Unix time of the last meeting and met how many times the
-// peer was found connected. The best peers come first.
+// peer was found connected. A peer that was only named, by an invite or by the
+// owner, was met 0 times and seen when it was named. The best peers come first.
 type book struct {
 	path string // "": not kept
+
+	saving sync.Mutex // one save at a time, so that none is undone by an older one
 
 	mu    sync.Mutex
 	peers map[peer.ID]acquaintance
@@ -173,6 +181,31 @@ func (b *book) meet(id peer.ID, addrs []ma.Multiaddr, now time.Time) {
 	b.peers[id] = acquaintance{addrs: addrs, seen: now, met: b.peers[id].met + 1}
 }
 
+// name notes a peer that somebody says is there.
+func (b *book) name(id peer.ID, addrs []ma.Multiaddr, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.peers[id]
+	if a.addrs = worthKeeping(slices.Concat(addrs, a.addrs)); len(a.addrs) == 0 {
+		return
+	}
+	a.seen = now
+	b.peers[id] = a
+}
+
+// lacks tells whether a connected peer was not met before, or not where it is
+// now.
+func (b *book) lacks(info peer.AddrInfo) bool {
+	addrs := worthKeeping(info.Addrs)
+	if len(addrs) == 0 {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.peers[info.ID]
+	return a.met == 0 || !ma.Contains(a.addrs, addrs[0])
+}
+
 // trim forgets peers that were not met for long, and all but the best.
 func (b *book) trim(now time.Time) {
 	b.mu.Lock()
@@ -213,6 +246,8 @@ func (b *book) save() error {
 	if b.path == "" {
 		return nil
 	}
+	b.saving.Lock()
+	defer b.saving.Unlock()
 	text, err := b.text()
 	if err != nil {
 		return err
@@ -222,8 +257,10 @@ func (b *book) save() error {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil { // not synced: it is only a help
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync() // of what was named nobody else knows
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), b.path)
@@ -253,12 +290,43 @@ func worthKeeping(addrs []ma.Multiaddr) []ma.Multiaddr {
 // Remembered returns the peers of former runs, the best first.
 func (h *Host) Remembered() []peer.AddrInfo { return h.book.infos() }
 
+// Name notes peers that an invite or the owner has named, and saves the book, so
+// that the next run looks for them even if this one ends at once.
+func (h *Host) Name(peers ...peer.AddrInfo) {
+	now := time.Now()
+	for _, info := range peers {
+		if info.ID != h.ID() {
+			h.book.name(info.ID, info.Addrs, now)
+		}
+	}
+	h.saveBook(now)
+}
+
 // remember notes who is connected, and saves the book.
 func (h *Host) remember() {
 	now := time.Now()
 	for _, info := range h.servers() {
 		h.book.meet(info.ID, info.Addrs, now)
 	}
+	h.saveBook(now)
+}
+
+// rememberNew notes those of the connected that the book lacks, and saves it
+// then.
+func (h *Host) rememberNew() {
+	now, found := time.Now(), false
+	for _, info := range h.servers() {
+		if h.book.lacks(info) {
+			h.book.meet(info.ID, info.Addrs, now)
+			found = true
+		}
+	}
+	if found {
+		h.saveBook(now)
+	}
+}
+
+func (h *Host) saveBook(now time.Time) {
 	h.book.trim(now)
 	if err := h.book.save(); err != nil {
 		h.log.Warn("cannot save the remembered peers", "file", h.cfg.PeersFile, "err", err)
@@ -266,10 +334,27 @@ func (h *Host) remember() {
 }
 
 func (h *Host) runBook(ctx context.Context) {
+	introduced, err := h.EventBus().Subscribe([]any{new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated)})
+	if err != nil {
+		h.log.Error("the host's events cannot be followed", "err", err)
+		return
+	}
+	defer introduced.Close()
 	ticker := time.NewTicker(rememberEvery)
 	defer ticker.Stop()
+	soon := time.NewTimer(rememberSoon) // for those who came before we listened
+	defer soon.Stop()
+	waiting := true
 	for {
 		select {
+		case <-introduced.Out():
+			if !waiting && slices.ContainsFunc(h.servers(), h.book.lacks) {
+				waiting = true
+				soon.Reset(rememberSoon)
+			}
+		case <-soon.C:
+			waiting = false
+			h.rememberNew()
 		case <-ticker.C:
 			h.remember()
 		case <-ctx.Done():

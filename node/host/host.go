@@ -186,8 +186,12 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	}
 	close(h.ready)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	if got, want := len(h.Network().ListenAddresses()), len(parts.Listen); got < want {
-		h.log.Warn("not every address could be listened on", "wanted", parts.Listen, "listening", h.Network().ListenAddresses())
+	listening := slices.DeleteFunc(slices.Clone(h.Network().ListenAddresses()), func(a ma.Multiaddr) bool {
+		_, err := a.ValueForProtocol(ma.P_CIRCUIT) // that of the relays
+		return err == nil
+	})
+	if len(listening) < len(parts.Listen) {
+		h.log.Warn("not every address could be listened on", "wanted", parts.Listen, "listening", listening)
 	}
 	return h, nil
 }

@@ -746,6 +746,81 @@ func TestRememberedPeers(t *testing.T) {
 	})
 }
 
+// kept reads what a run that is killed now would leave to the next.
+func kept(t *testing.T, file string) map[peer.ID]acquaintance {
+	t.Helper()
+	b, err := openBook(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.peers
+}
+
+// Whoever is met for the first time is on the disk some seconds later, also when
+// it becomes a server while it is connected; nobody is counted twice for it.
+func TestNewPeersAreRememberedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "peers.json")
+		n := memnet.New(memnet.Config{})
+		h := start(t, Config{PeersFile: file, Build: onMemory(n.Node())})
+		time.Sleep(time.Minute)
+		if _, err := os.Stat(file); err == nil {
+			t.Error("a file with nobody in it was written")
+		}
+		server, late := start(t, Config{Build: onMemory(n.Node())}), start(t, Config{Build: onMemory(n.Node())})
+		serve := func(h *Host) { h.SetStreamHandler(dht.Protocol, func(network.Stream) {}) }
+		serve(server)
+		connect(t, h, server)
+		connect(t, h, late)
+		time.Sleep(rememberSoon + time.Second)
+		if got := kept(t, file); len(got) != 1 || got[server.ID()].met != 1 {
+			t.Fatalf("kept %v", got)
+		}
+		serve(late)
+		time.Sleep(rememberSoon + time.Second)
+		if got := kept(t, file); len(got) != 2 || got[server.ID()].met != 1 || got[late.ID()].met != 1 {
+			t.Fatalf("kept %v", got)
+		}
+		// Who comes again is written with the rest.
+		before, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Network().ClosePeer(server.ID()); err != nil {
+			t.Fatal(err)
+		}
+		connect(t, h, server)
+		time.Sleep(rememberSoon + time.Second)
+		if after, err := os.Stat(file); err != nil || !os.SameFile(before, after) {
+			t.Errorf("it was written for nothing, %v", err)
+		}
+	})
+}
+
+// Who was named is on the disk at once, and where he was met is not forgotten
+// when he is named elsewhere.
+func TestNamedPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "peers.json")
+		n := memnet.New(memnet.Config{})
+		h := start(t, Config{PeersFile: file, Build: onMemory(n.Node())})
+		stranger := peer.AddrInfo{ID: peerID(t, 1), Addrs: []ma.Multiaddr{tcpAddr(1)}}
+		h.Name(stranger, info(h), peer.AddrInfo{ID: peerID(t, 2)})
+		if got := kept(t, file); len(got) != 1 || got[stranger.ID].met != 0 || len(got[stranger.ID].addrs) != 1 {
+			t.Errorf("kept %v", got)
+		}
+		server := start(t, Config{Build: onMemory(n.Node())})
+		server.SetStreamHandler(dht.Protocol, func(network.Stream) {})
+		connect(t, h, server)
+		time.Sleep(rememberSoon + time.Second)
+		h.Name(peer.AddrInfo{ID: server.ID(), Addrs: []ma.Multiaddr{tcpAddr(2)}})
+		got := kept(t, file)[server.ID()]
+		if want := []ma.Multiaddr{tcpAddr(2), server.Addrs()[0]}; got.met != 1 || !slices.EqualFunc(got.addrs, want, ma.Multiaddr.Equal) {
+			t.Errorf("kept %v", got)
+		}
+	})
+}
+
 // Servers that do not satisfy the puzzle lead nowhere: none is remembered, nor
 // named in an invite, and those that an older version remembered are forgotten.
 func TestOnlyServersWithPuzzle(t *testing.T) {

@@ -57,7 +57,7 @@ func (p *Person) Restore(i int) {
 	c := p.m.c
 	c.t.Helper()
 	p.m = c.Node[i]
-	_, err := p.m.node.Control().AddAccount(context.Background(), control.NewAccount{Name: p.name, Password: Password, Words: p.words})
+	_, err := p.m.node.Control().AddAccount(context.Background(), control.NewAccount{Name: p.name, Password: Password, Restore: true, Words: p.words})
 	if err != nil {
 		c.t.Fatal(err)
 	}

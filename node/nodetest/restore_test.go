@@ -86,7 +86,7 @@ func TestRestoreUnchecked(t *testing.T) {
 			c.Stop(1)
 			c.Erase(1)
 			c.Start(1)
-			made, err := c.Node[1].Running().Control().AddAccount(context.Background(), control.NewAccount{Name: "bob", Password: nodetest.Password, Words: bob.Words()})
+			made, err := c.Node[1].Running().Control().AddAccount(context.Background(), control.NewAccount{Name: "bob", Password: nodetest.Password, Restore: true, Words: bob.Words()})
 			if err != nil {
 				t.Fatal(err)
 			}

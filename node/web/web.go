@@ -21,7 +21,6 @@ import (
 	_ "embed" // the page
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
@@ -30,13 +29,12 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
+	"github.com/peerpost/peerpost/internal/httpd"
 	"github.com/peerpost/peerpost/node/control"
 )
 
@@ -70,9 +68,7 @@ type Server struct {
 	hosts    map[string]bool // Host values that are ours, lower case
 	page     *template.Template
 	policy   string // Content-Security-Policy
-	http     *http.Server
-
-	conns sync.WaitGroup // connections whose goroutine has not ended
+	http     *httpd.Server
 }
 
 //go:embed page.html
@@ -108,7 +104,7 @@ func New(c Config) (*Server, error) {
 		MaxRequestsInFlight: maxGathering,
 		Timeout:             answerTimeout,
 	}))
-	s.http = &http.Server{
+	s.http = httpd.New(httpd.Config{Listener: listener, MaxConns: maxConns, Patience: stopTimeout, HTTP: &http.Server{
 		Handler:           s.guard(mux),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
@@ -116,15 +112,7 @@ func New(c Config) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew: // told before the goroutine starts
-				s.conns.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				s.conns.Done()
-			}
-		},
-	}
+	}})
 	return s, nil
 }
 
@@ -168,42 +156,14 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Run answers until ctx ends, gives the requests under way a moment, and
 // returns when all of them have ended.
 func (s *Server) Run(ctx context.Context) error {
-	requests, abort := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
-	s.http.BaseContext = func(net.Listener) context.Context { return requests }
-
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(netutil.LimitListener(s.listener, maxConns)) }()
-
-	var err error
-	select {
-	case err = <-served: // the listener failed, or Close
-		served = nil
-	case <-ctx.Done():
-		patience, cancel := context.WithTimeout(requests, stopTimeout)
-		s.http.Shutdown(patience)
-		cancel()
-	}
-	abort()
-	s.Close()
-	if served != nil {
-		err = <-served
-	}
-	s.conns.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("http listener: %w", err)
-}
-
-// Close stops at once. It may be called twice.
-func (s *Server) Close() error {
-	s.http.Close()
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
+	if err := s.http.Run(ctx); err != nil {
+		return fmt.Errorf("http listener: %w", err)
 	}
 	return nil
 }
+
+// Close stops at once. It may be called twice.
+func (s *Server) Close() error { return s.http.Close() }
 
 // guard lets through only what the owner of this machine asked for, and tells
 // the browser to be narrow-minded about the answer.

@@ -51,8 +51,12 @@ func start(t *testing.T, addr string, status func(context.Context) (control.Stat
 func calm(context.Context) (control.Status, error) {
 	return control.Status{
 		PeerID: "12D3Koo", IMAP: "127.0.0.1:7143", Started: time.Now().Add(-time.Minute),
-		Accounts: []control.AccountStatus{{Address: "<script>@key.peerpost.alt", Messages: 7}, {Address: "eve@key.peerpost.alt", Locked: true, Waiting: 2, Problem: "newer <keys>"}},
-		Holding:  control.Holding{Bytes: 3 << 20},
+		Accounts: []control.AccountStatus{
+			{Address: "<script>@key.peerpost.alt", Messages: 7},
+			{Address: "eve@key.peerpost.alt", Locked: true, Waiting: 2, Problem: "newer <keys>"},
+			{Address: "bob@key.peerpost.alt", Locked: true, Damaged: true, Problem: "a <file> is lost"},
+		},
+		Holding: control.Holding{Bytes: 3 << 20},
 	}, nil
 }
 
@@ -89,7 +93,7 @@ func TestPages(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
 		t.Fatalf("status page: %s\n%s", resp.Status, body)
 	}
-	for _, want := range []string{"&lt;script&gt;@key.peerpost.alt", "3.0 MiB", "127.0.0.1:7143", "12D3Koo", "2 waiting", "1m0s", "<td>7</td>", "Problem: newer &lt;keys&gt;."} {
+	for _, want := range []string{"&lt;script&gt;@key.peerpost.alt", "3.0 MiB", "127.0.0.1:7143", "12D3Koo", "2 waiting", "1m0s", "<td>7</td>", "Problem: newer &lt;keys&gt;.", ">damaged<", "Problem: a &lt;file&gt; is lost."} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page has no %q:\n%s", want, body)
 		}
