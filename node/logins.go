@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/mail"
 )
 
 // logins knows the app passwords that sessions were opened with, so that the
@@ -49,6 +50,16 @@ func (l *logins) revoke(name string) {
 	}
 }
 
+// forget takes back a grant that nobody may have: its password was gone before.
+func (l *logins) forget(name string, g grant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of[name].ctx == g.ctx {
+		g.end()
+		delete(l.of, name)
+	}
+}
+
 // login is unlock for a session, which ends with the password.
 func (a *account) login(ctx context.Context, password string) (*open, grant, error) {
 	o, name, err := a.unlock(ctx, password)
@@ -68,11 +79,14 @@ func (a *account) grantFor(ctx context.Context, password, name string) (grant, e
 	for {
 		g := a.logins.under(name)
 		_, now, err := a.enter(ctx, password) // at once, where it is as it was
-		switch {
-		case err != nil:
-			return grant{}, err
-		case now == name:
+		if err == nil && now == name {
 			return g, nil
+		}
+		if err == nil || errors.Is(err, mail.ErrCredentials) {
+			a.logins.forget(name, g)
+		}
+		if err != nil {
+			return grant{}, err
 		}
 		name = now // added again as another
 	}
