@@ -239,7 +239,7 @@ func (a *account) check(ctx context.Context, o *open, in *sealed.Inner) ([]byte,
 	for _, f := range from {
 		author, err := identity.ParseAddress(f.Mailbox + "@" + f.Host)
 		if err != nil || author.Root != in.From {
-			return nil, refusal("the From field names somebody who did not sign the message")
+			return nil, refusal("the From or Sender field names somebody who did not sign the message")
 		}
 	}
 	sender := identity.Address{Local: strings.ToLower(from[0].Mailbox), Root: in.From}

@@ -186,7 +186,7 @@ func (s *submitter) complete(body []byte) ([]byte, error) {
 		if err != nil || a.Root != s.account.address.Root {
 			return nil, &mail.Error{
 				Code: [3]int{5, 7, 1}, Cause: err,
-				Public: "The From field must be " + s.account.address.String() + " (the part before the @ is free); correct the address in your mail client.",
+				Public: "The From and Sender fields must be " + s.account.address.String() + " (the part before the @ is free); correct the address in your mail client.",
 			}
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -13,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/peerpost/peerpost/node/control"
 	"github.com/peerpost/peerpost/node/nodetest"
 	"github.com/peerpost/peerpost/store"
 )
@@ -67,4 +70,27 @@ func TestHostileStreams(t *testing.T) {
 	id := alice.Send(bob.Address(), "still there", "\n")
 	bob.WaitMail(1)
 	alice.WaitState(id, "delivered")
+}
+
+// TestForeignSender submits mail that would show "somebody on behalf of me".
+func TestForeignSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 1)
+		defer c.Close()
+		alice, bob := c.Person(0, "alice"), c.Person(0, "bob")
+		for _, fields := range []string{
+			"From: " + bob.Address(),
+			"From: " + alice.Address() + "\r\nSender: " + bob.Address(),
+			"From: " + alice.Address() + "\r\nSender: " + alice.Address() + "\r\nSender: " + bob.Address(),
+		} {
+			_, err := c.Node[0].Running().Control().Send(t.Context(), control.Message{
+				From: alice.Address(), To: []string{bob.Address()}, Raw: true, Body: []byte(fields + "\r\n\r\ntext\r\n"),
+			})
+			if err == nil {
+				t.Errorf("accepted: %q", fields)
+			}
+		}
+		_, domain, _ := strings.Cut(alice.Address(), "@")
+		alice.SendRaw([]byte("From: "+alice.Address()+"\r\nSender: other@"+domain+"\r\n\r\ntext\r\n"), bob.Address())
+	})
 }

@@ -106,7 +106,10 @@ func TestCheckFrom(t *testing.T) {
 	}{
 		{"From: a@example.org\r\n", nil, 1},
 		{"from:\r\n =?utf-8?q?J=C3=BC?= <a@example.org>\r\n", nil, 1},
-		{"From: a@example.org, b@example.org\r\nSender: a@example.org\r\n", nil, 2},
+		{"From: a@example.org, b@example.org\r\nSender: a@example.org\r\n", nil, 3},
+		{"From: a@example.org\r\nSender: b@example.org\r\n", nil, 2},
+		{"From: a@example.org\r\nSender: b@example.org\r\nSender: a@example.org\r\n", ErrSender, 0},
+		{"From: a@example.org\r\nSender:\r\n", ErrSender, 0},
 		{"From: a@example.org, b@example.org\r\n", ErrSender, 0},
 		{"From: a@example.org, b@example.org\r\nSender: x\r\n", ErrSender, 0},
 		{"From: a@example.org, b@example.org\r\nSender: a@b, c@d\r\n", ErrSender, 0},

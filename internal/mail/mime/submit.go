@@ -17,7 +17,7 @@ var (
 	ErrNoFrom   = errors.New("the message has no From field")
 	ErrManyFrom = errors.New("the message has more than one From field")
 	ErrBadFrom  = errors.New("the From field does not hold a complete address")
-	ErrSender   = errors.New("the From field names several authors, so there must be a Sender field with one address")
+	ErrSender   = errors.New("a Sender field names one address, and there must be one where the From field names several authors")
 )
 
 // CheckHeader says whether a header is within the limits. Beyond them a part of
@@ -35,9 +35,10 @@ func CheckHeader(msg []byte) error {
 	return nil
 }
 
-// CheckFrom returns the addresses of the authors of a message about to be sent
-// (RFC 5322, 3.6.2). Its errors are ErrHeader, ErrNoFrom, ErrManyFrom,
-// ErrBadFrom and ErrSender.
+// CheckFrom returns the addresses of the authors of a message about to be sent,
+// and after them that of its sender where the message names one: mail clients
+// show it beside the authors (RFC 5322, 3.6.2). Its errors are ErrHeader,
+// ErrNoFrom, ErrManyFrom, ErrBadFrom and ErrSender.
 func CheckFrom(msg []byte) ([]mail.Address, error) {
 	if err := CheckHeader(msg); err != nil {
 		return nil, err
@@ -69,13 +70,15 @@ func CheckFrom(msg []byte) ([]mail.Address, error) {
 	if len(authors) == 0 {
 		return nil, ErrBadFrom
 	}
-	if len(authors) > 1 {
-		if len(sender) != 1 {
+	if len(sender) > 1 || len(sender) == 0 && len(authors) > 1 {
+		return nil, ErrSender
+	}
+	if len(sender) == 1 {
+		s := ParseAddresses(sender[0])
+		if len(s) != 1 || !IsComplete(s[0]) {
 			return nil, ErrSender
 		}
-		if s := ParseAddresses(sender[0]); len(s) != 1 || !IsComplete(s[0]) {
-			return nil, ErrSender
-		}
+		authors = append(authors, s[0])
 	}
 	return authors, nil
 }
