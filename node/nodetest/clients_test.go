@@ -185,7 +185,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(w, "From: eve@example.org\r\n\r\nx\r\n")
-	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "From field") {
+	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "From and Sender fields must be") {
 		t.Errorf("a foreign From field: %v", err)
 	}
 }
