@@ -130,6 +130,12 @@ func (s *submitter) Submit(ctx context.Context, sub mail.Submission, body []byte
 }
 
 func (s *submitter) submit(ctx context.Context, sub mail.Submission, body []byte) ([]mailbox.Outgoing, error) {
+	if s.account.trouble() != "" { // nobody who knows the newer keys would take it
+		return nil, &mail.Error{
+			Code:   [3]int{5, 7, 1},
+			Public: "This account has newer keys on another machine, so nobody would take mail from here. `peerpost status` says what to do.",
+		}
+	}
 	text, err := s.complete(body)
 	if err != nil {
 		return nil, err

@@ -63,6 +63,14 @@ func TestRestoreIsOutdone(t *testing.T) {
 		c.Wait("the outdone node to say so", nodetest.Patience, func() bool {
 			return strings.Contains(problem(1), "recovery words")
 		})
+		old := c.Node[1].Running().Control()
+		if err := old.Unlock(t.Context(), bob.Address(), nodetest.Password); err != nil {
+			t.Fatal(err)
+		}
+		_, err := old.Send(t.Context(), control.Message{From: bob.Address(), To: []string{bob.Address()}, Body: []byte("text\n")})
+		if err == nil || !strings.Contains(err.Error(), "newer keys") {
+			t.Errorf("mail that nobody will take is accepted: %v", err)
+		}
 		c.Pass(time.Hour)
 		if got := problem(2); got != "" {
 			t.Errorf("of the account that was restored: %q", got)
