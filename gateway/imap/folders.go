@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -72,10 +73,16 @@ func (s *session) Subscribe(name string) error { return s.subscribe(name, true) 
 // Unsubscribe undoes Subscribe.
 func (s *session) Unsubscribe(name string) error { return s.subscribe(name, false) }
 
+// Unsubscribing a name that is not on the list is no mistake: after a RENAME the
+// old one has gone from it.
 func (s *session) subscribe(name string, on bool) error {
 	ctx, end := s.begin(commandTimeout)
 	defer end()
-	return s.answer("SUBSCRIBE", s.mailbox.Subscribe(ctx, name, on))
+	err := s.mailbox.Subscribe(ctx, name, on)
+	if !on && errors.Is(err, mail.ErrNoFolder) {
+		return nil
+	}
+	return s.answer("SUBSCRIBE", err)
 }
 
 // Status tells the counters of a folder.

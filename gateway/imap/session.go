@@ -93,7 +93,7 @@ func (s *session) Login(user, password string) error {
 	}
 	try, wait := s.server.logins.Begin(user, password, s.remote)
 	if wait > 0 {
-		s.failed("throttled", 0)
+		s.failed(throttled, 0)
 		return refuse(imap.ResponseCodeLimit, fmt.Sprintf("Too many wrong passwords, try again in %d seconds", int(math.Ceil(wait.Seconds()))))
 	}
 	defer try.End()
@@ -105,7 +105,7 @@ func (s *session) Login(user, password string) error {
 		s.failed("wrong user name or password", s.server.limits.LoginDelay)
 		return refuse(imap.ResponseCodeAuthenticationFailed, "Authentication failed: wrong user name or password")
 	case errors.Is(err, mail.ErrThrottled):
-		s.failed("throttled", 0)
+		s.failed(throttled, 0)
 		return refuse(imap.ResponseCodeLimit, "Too many wrong passwords, try again later")
 	default:
 		s.log.Warn("IMAP login failed", "user", user, "error", err)
@@ -151,11 +151,18 @@ func (s *session) revoke() {
 	s.conn.Hangup("The app password was removed")
 }
 
+// throttled is why a login is refused that was not even tried.
+const throttled = "throttled"
+
 // failed counts a failed login, lets the client wait, and ends the connection
 // when there were too many.
 func (s *session) failed(why string, delay time.Duration) {
 	s.failures++
-	s.log.Info("IMAP login refused", "reason", why, "tries", s.failures)
+	level := slog.LevelInfo
+	if why == throttled { // what led to it stands in the log
+		level = slog.LevelDebug
+	}
+	s.log.Log(s.ctx, level, "IMAP login refused", "reason", why, "tries", s.failures)
 	if s.failures >= maxFailures {
 		s.conn.Hangup("Too many failed logins")
 	}
