@@ -11,7 +11,7 @@ const (
 	// bodyShare is the part of the memory for bodies that those of one peer may have announced: one in this many. One
 	// body alone may be larger.
 	bodyShare = 16
-	// bodyPause is how long a peer has to wait whose body did not come, or was another one.
+	// bodyPause is how long a peer has to wait whose body did not come in time, or was another one.
 	bodyPause = 20 * time.Second
 	// largeBody is the size in bytes from which bodies leave a quarter of the memory to smaller ones.
 	largeBody = 4 << 20
@@ -54,7 +54,7 @@ func (m *memory) admit(s Stream, p peer.ID, size int) (*arrival, error) {
 	}
 	u := m.peers[p]
 	if wait := time.Until(u.paused); wait > 0 {
-		return nil, refuse(CodeMemory, "the body of your last offer did not come; wait for %d seconds", (wait+time.Second-1)/time.Second)
+		return nil, refuse(CodeMemory, "the body of your last offer did not come in time, or was another one; wait for %d seconds", (wait+time.Second-1)/time.Second)
 	}
 	if share := m.most / bodyShare; u.n > 0 && u.announced+int64(size) > share {
 		return nil, refuse(CodeMemory, "one body of yours may arrive at once, or some of %d bytes in all", share)
@@ -122,7 +122,7 @@ func (a *arrival) grow(n int) error {
 	return a.reserve(n)
 }
 
-// broken says that the body did not come, or was another one.
+// broken says that the body did not come in time, or was another one.
 func (a *arrival) broken() { a.lost = true }
 
 // release gives all of it back.

@@ -180,7 +180,10 @@ func (x *session) put(ctx context.Context, q *putRequest, key *identity.HostKey,
 		return errors.Join(errHungUp, refusal)
 	}
 	if err != nil {
-		room.broken()
+		// Who takes an offer back has learned that others have the message. What was kept for it is free again.
+		if isTimeout(err) {
+			room.broken()
+		}
 		return err
 	}
 	if !hashes(&o, body) {
@@ -228,6 +231,15 @@ func readBody(s Stream, r io.Reader, size uint64, grow func(n int) error) ([]byt
 		at = next
 	}
 	return body, nil
+}
+
+// isTimeout tells whether the other side was too slow, or silent, rather than gone.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && timeout.Timeout()
 }
 
 // newNonce draws what the proofs on one stream must contain.

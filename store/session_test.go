@@ -584,7 +584,7 @@ func TestAnnouncedBodiesHoldNothing(t *testing.T) {
 	})
 }
 
-// A peer whose body did not come, or was another one, waits for a while before it may send the next.
+// A peer whose body did not come in time, or was another one, waits for a while before it may send the next.
 func TestPauseAfterBrokenBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := holderT(t, Limits{})
@@ -614,6 +614,40 @@ func TestPauseAfterBrokenBody(t *testing.T) {
 		}
 		if synctest.Wait(); len(h.memory.peers) != 0 {
 			t.Fatalf("peers remembered: %v", h.memory.peers)
+		}
+	})
+}
+
+// Who takes an offer back may send the next message at once. Whoever does so again and again holds nothing and has no
+// more offers than others.
+func TestOffersTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const burst = 8
+		h := holderT(t, Limits{PutBurst: burst, PutsPerMinute: 1})
+		k := newKeys(t)
+		for i := range burst {
+			m := k.letter(i, 300_000, month())
+			g := visitT(t, h, "peer")
+			var a putAnswer
+			if err := g.ask(&request{Put: &putRequest{Outer: m.Outer.Marshal()}}, &a); err != nil || !a.Want {
+				t.Fatalf("offer %d: %v", i, err)
+			}
+			if _, err := g.c.s.Write(m.Body[:i*bodyAhead/2]); err != nil {
+				t.Fatal(err)
+			}
+			_ = g.c.s.Reset()
+			<-g.ended
+			if h.memory.used != 0 || *g.server.memory != 0 || len(h.memory.peers) != 0 {
+				t.Fatalf("left behind: %+v", &h.memory)
+			}
+		}
+		want(t, visitT(t, h, "peer").put(k.letter(burst, 300_000, month()), false), CodeRate, burst)
+		time.Sleep(time.Minute)
+		if err := visitT(t, h, "peer").put(k.letter(burst, 300_000, month()), false); err != nil {
+			t.Fatal(err)
+		}
+		if st := h.Status(); st.Messages != 1 {
+			t.Fatalf("%d messages", st.Messages)
 		}
 	})
 }
