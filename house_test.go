@@ -22,7 +22,7 @@ func TestImportsRunOneWay(t *testing.T) {
 		"identity/sealed":    {"identity", "internal/wire"},
 		"dht":                {"identity", "internal/wire"},
 		"store":              {"identity", "internal/wire", "internal/journal", "internal/clock"},
-		"mailbox":            {"mailbox/internal", "identity", "internal/wire", "internal/journal", "internal/mail"},
+		"mailbox":            {"mailbox/internal", "identity", "internal/wire", "internal/journal", "internal/clock", "internal/mail"},
 		"mailbox/dsn":        {"internal/mail"},
 		"gateway/imap":       {"gateway/internal", "gateway/listen", "internal/mail"},
 		"gateway/submission": {"gateway/internal", "gateway/listen", "internal/mail"},

@@ -97,7 +97,7 @@ func (m *Mailbox) runUpkeep(ctx context.Context) {
 		case now := <-look.C:
 			m.chore(ctx, "forget", func() error { return errors.Join(m.forget(ctx, now), m.readers.trim()) })
 			if now.Sub(pruned) >= pruneEvery {
-				if m.chore(ctx, "prune", func() error { return m.prune(ctx, now) }) {
+				if m.chore(ctx, "prune", func() error { return m.prune(ctx, m.clock.Sure()) }) {
 					pruned = now
 				}
 			}
@@ -197,7 +197,8 @@ func (m *Mailbox) collect(ctx context.Context) error {
 	}
 }
 
-// prune forgets what has been remembered long enough.
+// prune forgets what has been remembered long enough. What was seen once is filed again when it is forgotten too soon,
+// so now is a time that is sure to have come.
 func (m *Mailbox) prune(ctx context.Context, now time.Time) error {
 	err := m.write(ctx, func(t *tx) error {
 		return t.c.Exec("DELETE FROM mark WHERE expiry<?", int64(identity.DayAt(now))-markKeep)

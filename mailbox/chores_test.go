@@ -3,11 +3,14 @@ package mailbox
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox/internal/pages"
 )
@@ -112,4 +115,53 @@ func TestLogIsBounded(t *testing.T) {
 		t.Errorf("%d pages in the log", n)
 	}
 	tcheck(t, m.read(t.Context(), (*pages.Conn).Checkpoint))
+}
+
+// A clock that is ahead makes the mailbox forget nothing, neither what it has filed nor what it has sent, before others
+// have the same time.
+func TestPruneWaitsForSureTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "clock")
+		open := func() *clock.Clock { return clock.Open(path, slog.New(slog.DiscardHandler)) }
+		past, stop := context.WithCancel(t.Context())
+		stop()
+		open().Run(past) // saves
+		m, err := Open(t.Context(), Config{Dir: t.TempDir(), Keys: testKeys, Log: testLog(t)})
+		tcheck(t, err)
+		in := Delivery{
+			Message: text("a letter", "once"), Sender: identity.Root{1}, MessageID: [16]byte{1},
+			Expiry: identity.DayAt(time.Now().AddDate(0, 0, 30)),
+		}
+		_, _, err = m.File(t.Context(), in)
+		tcheck(t, err)
+		accept(t, m, text("hi", "there"), outTo(2, "anna"))
+		tcheck(t, m.UpdateOutgoing(t.Context(), [16]byte{2}, func(o *Outgoing) { o.State = Failed }))
+
+		time.Sleep(75 * 24 * time.Hour)
+		m.clock = open()
+		run := func() (filed, sent bool) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- m.Run(ctx) }()
+			time.Sleep(2 * lookEvery)
+			synctest.Wait()
+			cancel()
+			tcheck(t, <-ran)
+			_, filed, err := m.Settled(t.Context(), in.Sender, in.MessageID)
+			tcheck(t, err)
+			_, err = m.Outgoing(t.Context(), [16]byte{2})
+			return filed, err == nil
+		}
+		if filed, sent := run(); !filed || !sent {
+			t.Errorf("with a clock that is ahead: filed %v, sent %v", filed, sent)
+		}
+		if _, duplicate, err := m.File(t.Context(), in); err != nil || !duplicate {
+			t.Errorf("a second copy: duplicate %v, %v", duplicate, err)
+		}
+		m.clock.Agree(time.Now())
+		if filed, sent := run(); filed || sent {
+			t.Errorf("when others agree: filed %v, sent %v", filed, sent)
+		}
+		tcheck(t, m.Close())
+	})
 }

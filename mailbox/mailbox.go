@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/clock"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox/internal/pages"
@@ -28,6 +29,7 @@ type Config struct {
 	Dir        string            // made when missing; one process at a time
 	Keys       *identity.Keyring // its at-rest key and page key
 	MaxMessage int64             // bytes of the largest message Append takes; 0: DefaultMaxMessage
+	Clock      *clock.Clock      // what is forgotten waits until the time for that is sure; nil: the machine's clock
 	Log        *slog.Logger      // nil: silence
 }
 
@@ -38,6 +40,7 @@ type Mailbox struct {
 	atRest     *identity.AtRest
 	metaKey    []byte
 	maxMessage int64
+	clock      *clock.Clock
 	log        *slog.Logger
 	recovered  bool // Open has come to its end
 
@@ -100,7 +103,7 @@ type journalLog interface {
 
 func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	m := &Mailbox{
-		dir: cfg.Dir, atRest: cfg.Keys.AtRest(), maxMessage: cfg.MaxMessage, log: cfg.Log,
+		dir: cfg.Dir, atRest: cfg.Keys.AtRest(), maxMessage: cfg.MaxMessage, clock: cfg.Clock, log: cfg.Log,
 		flags: newFlagSets(), rooms: make(map[int64]*room), byName: make(map[string]*room),
 		outbox: make(chan struct{}, 1), chores: newChores(), spooling: make(chan struct{}, 1), accepts: accepts{retry: make(chan struct{}, 1)}, closing: make(chan struct{}),
 	}

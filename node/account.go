@@ -194,7 +194,7 @@ func (a *account) unlockWith(ctx context.Context, keys *identity.Keyring) (*open
 	}
 	_ = a.roll(keys, time.Now()) // a full disk is no reason to keep the owner from the mail; the publisher tries again
 	box, err := mailbox.Open(ctx, mailbox.Config{
-		Dir: a.dir + "/mailbox", Keys: keys, MaxMessage: sealed.MaxMessage + maxHeading, Log: a.log,
+		Dir: a.dir + "/mailbox", Keys: keys, MaxMessage: sealed.MaxMessage + maxHeading, Clock: a.clock, Log: a.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the mailbox: %w", err)
