@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -96,7 +95,7 @@ type journalLog interface {
 	Append(ctx context.Context, header, body []byte) (journal.Ref, error)
 	Read(ref journal.Ref) (header, body []byte, err error)
 	Free(ref journal.Ref)
-	Records() iter.Seq2[journal.Ref, []byte]
+	Walk(yield func(journal.Ref, []byte) error) error
 	Status() journal.Status
 	Close() error
 }

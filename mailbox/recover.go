@@ -3,6 +3,7 @@ package mailbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -33,8 +34,23 @@ func (m *Mailbox) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	type record struct {
+		ref    journal.Ref
+		header []byte
+	}
+	var records []record
+	// An accepted message may be in the journal alone, and its file is swept when nothing names it. So all of the
+	// journal must be seen.
+	err = m.journal.Walk(func(ref journal.Ref, header []byte) error {
+		records = append(records, record{ref, header})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w; nothing is lost: try again when the files in %s can be read", err, filepath.Join(m.dir, journalDir))
+	}
 	var lost []*accepted
-	for ref, header := range m.journal.Records() {
+	for _, r := range records {
+		ref, header := r.ref, r.header
 		kind, name, ok := parseRecordHeader(header)
 		if x := live[ref]; ok && x != nil && x.name == name {
 			delete(live, ref)

@@ -1,9 +1,12 @@
 package mailbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ncruces/go-sqlite3/vfs"
@@ -19,12 +22,7 @@ func TestSweepSparesAccepted(t *testing.T) {
 	dir := t.TempDir()
 	m, disk := openFull(t, dir)
 	disk.left.Store(1) // the journal's record
-	big := append(text("big", "b"), make([]byte, smallMessage)...)
-	for i := range big {
-		if big[i] == 0 {
-			big[i] = 'x'
-		}
-	}
+	big := append(text("big", "b"), bytes.Repeat([]byte("x"), smallMessage)...)
 	if err := m.Accept(t.Context(), mail.Submission{From: "me"}, big, []Outgoing{outTo2(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -69,5 +67,38 @@ func TestSweepSparesAccepted(t *testing.T) {
 	}
 	if hit == 0 {
 		t.Error("never opened with it waiting")
+	}
+}
+
+// TestSweepSeesWholeJournal crashes with a large accepted message that is not indexed, and starts again while the
+// journal cannot be read.
+func TestSweepSeesWholeJournal(t *testing.T) {
+	dir := t.TempDir()
+	m, disk := openFull(t, dir)
+	disk.left.Store(1) // the journal's record
+	big := append(text("big", "b"), bytes.Repeat([]byte("x"), smallMessage)...)
+	tcheck(t, m.Accept(t.Context(), mail.Submission{From: "me"}, big, []Outgoing{outTo2(1)}))
+	crashed := t.TempDir()
+	tcheck(t, os.CopyFS(crashed, os.DirFS(dir)))
+	segments, err := filepath.Glob(filepath.Join(crashed, journalDir, "*.seg*"))
+	tcheck(t, err)
+	if len(segments) != 1 {
+		t.Fatalf("segments: %q", segments)
+	}
+	aside := filepath.Join(t.TempDir(), "segment")
+	m, err = open(t.Context(), Config{Dir: crashed, Keys: testKeys}, options{journal: func(l *journal.Log) journalLog {
+		tcheck(t, errors.Join(os.Rename(segments[0], aside), os.Mkdir(segments[0], 0o700))) // its bytes cannot be read
+		return l
+	}})
+	if err == nil {
+		tcheck(t, m.Close())
+	}
+	if err == nil || !strings.Contains(err.Error(), "try again when the files in "+filepath.Join(crashed, journalDir)) {
+		t.Errorf("opened: %v", err)
+	}
+	tcheck(t, errors.Join(os.Remove(segments[0]), os.Rename(aside, segments[0])))
+	m = openTest(t, crashed)
+	if got, err := m.OutgoingMessage(t.Context(), outTo2(1).MessageID); err != nil || !bytes.Equal(got, big) {
+		t.Errorf("accepted message: %d bytes, %v", len(got), err)
 	}
 }
