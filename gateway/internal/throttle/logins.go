@@ -25,7 +25,7 @@ const (
 // of loopback: there one with an old password must not shut out the others.
 // A try counts from when it begins, so that nobody gets more of them by trying
 // side by side; but the clients of somebody who logs in with one password from
-// many connections at once make one try.
+// many connections at once make one try, which fails once.
 //
 // A password that was right before never waits, so that its owner gets in
 // whatever somebody else tries under the same name.
@@ -35,7 +35,13 @@ type Logins struct {
 
 	mu      sync.Mutex
 	proven  map[[sha256.Size]byte]struct{} // keyed hashes of account and password
-	running map[guess]int                  // tries that have begun
+	running map[guess]*tries               // that have begun
+}
+
+// tries are those of one guess at once.
+type tries struct {
+	n      int
+	failed bool // one of them, which has been counted
 }
 
 // guess is a password of an account that is tried from a place.
@@ -50,7 +56,7 @@ func NewLogins() *Logins {
 		users:   New(Config{Free: freeByUser}),
 		places:  New(Config{Free: freeByPlace}),
 		proven:  make(map[[sha256.Size]byte]struct{}),
-		running: make(map[guess]int),
+		running: make(map[guess]*tries),
 	}
 	rand.Read(l.secret[:])
 	return l
@@ -82,7 +88,8 @@ func (l *Logins) Begin(user, password string, from net.Addr) (*Try, time.Duratio
 	if _, t.free = l.proven[t.guess.hash]; t.free {
 		return t, 0
 	}
-	if l.running[t.guess] == 0 {
+	same := l.running[t.guess]
+	if same == nil {
 		wait := l.users.Allow(t.user)
 		if t.counted {
 			wait = max(wait, l.places.Allow(place))
@@ -94,22 +101,38 @@ func (l *Logins) Begin(user, password string, from net.Addr) (*Try, time.Duratio
 		if t.counted {
 			l.places.Begin(place)
 		}
+		same = new(tries)
+		l.running[t.guess] = same
 	}
-	l.running[t.guess]++
+	same.n++
 	return t, 0
 }
 
-// Wrong counts a wrong password.
+// Wrong counts a wrong password, once for all that try it at the same time.
 func (t *Try) Wrong() {
 	l := t.logins
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.proven, t.guess.hash) // it was taken away
-	l.users.Fail(t.user)
-	if t.counted {
-		l.places.Fail(t.guess.place)
+	if !t.ended && t.first() {
+		l.users.Fail(t.user)
+		if t.counted {
+			l.places.Fail(t.guess.place)
+		}
 	}
+	delete(l.proven, t.guess.hash) // it was taken away
 	t.end()
+}
+
+// first tells whether no other try of the same guess, of those that run, has failed before. l.mu is held.
+func (t *Try) first() bool {
+	if t.free {
+		_, proven := t.logins.proven[t.guess.hash]
+		return proven
+	}
+	same := t.logins.running[t.guess]
+	first := !same.failed
+	same.failed = true
+	return first
 }
 
 // Right remembers a password that was right. The first time it also forgets
@@ -147,7 +170,8 @@ func (t *Try) end() {
 	if t.free {
 		return
 	}
-	if l.running[t.guess]--; l.running[t.guess] > 0 {
+	same := l.running[t.guess]
+	if same.n--; same.n > 0 {
 		return
 	}
 	delete(l.running, t.guess)

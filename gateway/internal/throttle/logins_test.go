@@ -180,8 +180,17 @@ func TestLoginsOfOneClient(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if w := l.wait("alice", "guess", there); w == 0 != right {
+		if w := l.wait("alice", "guess", there); w != 0 {
 			t.Errorf("right %v: waits %v", right, w)
+		}
+		for name, th := range map[string]*Throttle{"user": l.users, "place": l.places} {
+			failed := 0
+			for _, e := range th.keys {
+				failed += e.Value.(*tally).failures
+			}
+			if want := map[bool]int{false: 1}[right]; failed != want {
+				t.Errorf("right %v: %d failures of the %s, want %d", right, failed, name, want)
+			}
 		}
 		if len(l.running) != 0 {
 			t.Errorf("%d tries are left", len(l.running))
@@ -195,6 +204,28 @@ func TestLoginsOfOneClient(t *testing.T) {
 			}
 		}
 		l.mu.Unlock()
+	}
+}
+
+// A password that was taken away fails once on all the connections that still have it, and each time again later.
+func TestLoginsWithOldPassword(t *testing.T) {
+	l := NewLogins()
+	l.right("alice", "old", here)
+	var tries []*Try
+	for range 50 {
+		try, _ := l.Begin("alice", "old", here)
+		tries = append(tries, try)
+	}
+	for _, try := range tries {
+		try.Wrong()
+	}
+	for i := range freeByUser {
+		if !l.wrong("alice", "old", here) {
+			t.Fatalf("waits after %d more", i)
+		}
+	}
+	if l.wrong("alice", "old", here) {
+		t.Error("does not wait")
 	}
 }
 
