@@ -1,7 +1,11 @@
 package peerpost_test
 
 import (
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -13,23 +17,24 @@ const module = "github.com/peerpost/peerpost/"
 func TestImportsRunOneWay(t *testing.T) {
 	rules := map[string][]string{ // package → prefixes of ours that it may depend on
 		"internal/wire":      {},
-		"internal/clock":     {"internal/wire"},
+		"internal/clock":     {"internal/durable", "internal/wire"},
+		"internal/durable":   {},
 		"internal/httpd":     {},
-		"internal/journal":   {},
+		"internal/journal":   {"internal/durable"},
 		"internal/mail":      {},
 		"internal/mail/mime": {"internal/mail"},
-		"identity":           {"internal/wire"},
-		"identity/sealed":    {"identity", "internal/wire"},
-		"dht":                {"identity", "internal/wire"},
-		"store":              {"identity", "internal/wire", "internal/journal", "internal/clock"},
-		"mailbox":            {"mailbox/internal", "identity", "internal/wire", "internal/journal", "internal/clock", "internal/mail"},
+		"identity":           {"internal/durable", "internal/wire"},
+		"identity/sealed":    {"identity", "internal/durable", "internal/wire"},
+		"dht":                {"identity", "internal/durable", "internal/wire"},
+		"store":              {"identity", "internal/durable", "internal/wire", "internal/journal", "internal/clock"},
+		"mailbox":            {"mailbox/internal", "identity", "internal/durable", "internal/wire", "internal/journal", "internal/clock", "internal/mail"},
 		"mailbox/dsn":        {"internal/mail"},
 		"gateway/imap":       {"gateway/internal", "gateway/listen", "internal/mail"},
 		"gateway/submission": {"gateway/internal", "gateway/listen", "internal/mail"},
 		"gateway/listen":     {},
 		"gateway/setup":      {},
 		"node/courier":       {"identity", "internal", "mailbox", "store"},
-		"node/host":          {"dht", "identity", "internal/wire"},
+		"node/host":          {"dht", "identity", "internal/durable", "internal/wire"},
 	}
 	for pkg, allowed := range rules {
 		out, err := exec.Command("go", "list", "-deps", module+pkg).Output()
@@ -76,6 +81,34 @@ func TestOnlyIdentitySeals(t *testing.T) {
 	}
 	if looked < 15 {
 		t.Fatalf("only %d packages were looked at", looked)
+	}
+}
+
+// TestOnlyDurableSyncsDirectories keeps what a system cannot do in one place. What is opened to be read only and is
+// synced is a directory.
+func TestOnlyDurableSyncsDirectories(t *testing.T) {
+	syncs := regexp.MustCompile(`(\w+), err :?= os\.Open\((?s:[^}]|\}\n\t)*?\b(\w+)\.Sync\(\)`)
+	found := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range syncs.FindAllSubmatch(b, -1) {
+			if string(m[1]) != string(m[2]) {
+				continue
+			}
+			if found++; path != filepath.Join("internal", "durable", "durable.go") {
+				t.Errorf("%s syncs a directory", path)
+			}
+		}
+		return nil
+	})
+	if err != nil || found == 0 {
+		t.Errorf("found %d, %v", found, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/bits"
 
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func LoadOrCreateHostKey(ctx context.Context, path string, bits int) (*HostKey, 
 		if err != nil {
 			return nil, err
 		}
-		if err := writeFile(path, encode(hostKeyFile{hostKeyVersion, [32]byte(h.private.Seed())})); err != nil {
+		if err := durable.WriteFile(path, encode(hostKeyFile{hostKeyVersion, [32]byte(h.private.Seed())})); err != nil {
 			return nil, fmt.Errorf("write host key: %w", err)
 		}
 		return h, nil

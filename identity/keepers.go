@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 const (
@@ -60,7 +62,7 @@ func (v *Vault) saveKeepers(next []Host) error {
 	p := keepersPayload{vaultVersion, next}
 	err := p.check()
 	if err == nil {
-		err = writeFile(v.path(keepersFile), encode(p))
+		err = durable.WriteFile(v.path(keepersFile), encode(p))
 	}
 	if err != nil {
 		return fmt.Errorf("save keepers: %w", err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 const (
@@ -160,7 +162,7 @@ func (k *Keyring) clearKeys(now time.Time) []fetchPayload {
 }
 
 func (v *Vault) saveLocked(next lockedPayload) error {
-	if err := writeFile(v.path(lockedFile), encode(next)); err != nil {
+	if err := durable.WriteFile(v.path(lockedFile), encode(next)); err != nil {
 		return fmt.Errorf("save account: %w", err)
 	}
 	v.locked = next
@@ -168,7 +170,7 @@ func (v *Vault) saveLocked(next lockedPayload) error {
 }
 
 func (v *Vault) saveSequence(last uint64) error {
-	if err := writeFile(v.path(sequenceFile), encode(sequencePayload{vaultVersion, last})); err != nil {
+	if err := durable.WriteFile(v.path(sequenceFile), encode(sequencePayload{vaultVersion, last})); err != nil {
 		return fmt.Errorf("save record sequence: %w", err)
 	}
 	v.sequence = last

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 const (
@@ -340,7 +342,7 @@ func (v *Vault) AddPassword(kr *Keyring, name, password string) error {
 	if hasPassword(files, name) {
 		return fmt.Errorf("%w: %s is taken", ErrPasswordName, name)
 	}
-	if err := writeFile(v.passwordPath(name), wrapped.Bytes()); err != nil {
+	if err := durable.WriteFile(v.passwordPath(name), wrapped.Bytes()); err != nil {
 		return fmt.Errorf("add app password: %w", err)
 	}
 	return nil
@@ -365,7 +367,7 @@ func (v *Vault) RemovePassword(name string) error {
 	if err := os.Remove(v.passwordPath(name)); err != nil {
 		return fmt.Errorf("remove app password: %w", err)
 	}
-	if err := syncDir(v.path(passwordDir)); err != nil {
+	if err := durable.SyncDir(v.path(passwordDir)); err != nil {
 		return fmt.Errorf("remove app password: %w", err)
 	}
 	return nil

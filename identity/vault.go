@@ -14,6 +14,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/wire"
 )
 
@@ -108,10 +109,10 @@ func CreateVault(dir string, kr *Keyring, local, passwordName, password string, 
 	if err := v.Save(kr); err != nil {
 		return nil, err
 	}
-	if err := writeFile(v.path(accountFile), encode(v.account)); err != nil {
+	if err := durable.WriteFile(v.path(accountFile), encode(v.account)); err != nil {
 		return nil, fmt.Errorf("create account: %w", err)
 	}
-	if err := syncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
+	if err := durable.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
 		return nil, fmt.Errorf("create account: %w", err)
 	}
 	v.keyring = kr
@@ -226,7 +227,7 @@ func (v *Vault) save(kr *Keyring, now time.Time) error {
 		err = w.Close()
 	}
 	if err == nil {
-		err = writeFile(v.path(keyringFile), sealed.Bytes())
+		err = durable.WriteFile(v.path(keyringFile), sealed.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("save keyring: %w", err)

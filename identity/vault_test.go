@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peerpost/peerpost/identity/internal/vector"
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 // quick makes scrypt take a millisecond.
@@ -259,7 +260,7 @@ func TestFailedWritesLeaveTheOldState(t *testing.T) {
 			}
 			before := kr.Epochs()
 			// A directory stands where the temporary file has to go.
-			if err := os.Mkdir(v.path(name)+tempSuffix, 0o700); err != nil {
+			if err := os.Mkdir(v.path(name)+durable.TempSuffix, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			kr.Roll(time.Now().Add(week))
@@ -276,7 +277,7 @@ func TestFailedWritesLeaveTheOldState(t *testing.T) {
 			if len(again.FetchKeys(time.Now())) < 8 {
 				t.Fatalf("%d fetch keys are left", len(again.FetchKeys(time.Now())))
 			}
-			if err := os.Remove(v.path(name) + tempSuffix); err != nil {
+			if err := os.Remove(v.path(name) + durable.TempSuffix); err != nil {
 				t.Fatal(err)
 			}
 			if err := v.Save(kr); err != nil {
@@ -321,7 +322,7 @@ func TestSavedAfterFailures(t *testing.T) {
 					t.Fatal(err)
 				}
 				change.make(kr)
-				if err := os.Mkdir(v.path(name)+tempSuffix, 0o700); err != nil {
+				if err := os.Mkdir(v.path(name)+durable.TempSuffix, 0o700); err != nil {
 					t.Fatal(err)
 				}
 				for range 3 {
@@ -332,7 +333,7 @@ func TestSavedAfterFailures(t *testing.T) {
 						t.Fatal("nothing failed")
 					}
 				}
-				if err := os.Remove(v.path(name) + tempSuffix); err != nil {
+				if err := os.Remove(v.path(name) + durable.TempSuffix); err != nil {
 					t.Fatal(err)
 				}
 				if err := v.Save(kr); err != nil || !v.Saved(kr, now) {
@@ -372,7 +373,7 @@ func TestSaveCutShort(t *testing.T) {
 func TestLeftoversOfCrashes(t *testing.T) {
 	v, kr := newTestVault(t)
 	for _, name := range []string{accountFile, keyringFile, lockedFile, sequenceFile, passwordDir + "/phone" + passwordExt} {
-		if err := os.WriteFile(v.path(name)+tempSuffix, []byte("half"), 0o600); err != nil {
+		if err := os.WriteFile(v.path(name)+durable.TempSuffix, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

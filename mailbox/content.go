@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/internal/mail/mime"
@@ -250,7 +251,7 @@ func createFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-func syncDirOf(path string) error { return syncDir(filepath.Dir(path)) }
+func syncDirOf(path string) error { return durable.SyncDir(filepath.Dir(path)) }
 
 // fileTime is the modification time of every message file: when it was filed is nobody's business.
 var fileTime = time.Unix(0, 0)
@@ -275,7 +276,7 @@ func (m *Mailbox) makeMessageDir(ctx context.Context, path string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // A record of the journal is

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/internal/clock"
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/mail"
 	"github.com/peerpost/peerpost/mailbox/internal/pages"
@@ -162,7 +162,7 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	if err := m.reserve.fill(); err != nil {
 		m.log.Warn("no room could be set aside for a full disk", "error", err)
 	}
-	return m, syncDir(m.dir)
+	return m, durable.SyncDir(m.dir)
 }
 
 // load reads what is kept in memory, and makes the first folders.
@@ -409,20 +409,4 @@ func poke(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// syncDir makes the names in a directory last. Windows offers no such thing.
-func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }

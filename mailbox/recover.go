@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/mailbox/internal/pages"
 )
@@ -132,7 +133,7 @@ func (m *Mailbox) sweep() error {
 		return err
 	}
 	top := filepath.Join(m.dir, messagesDir)
-	if err := syncDir(top); err != nil { // a directory may have been made just before the crash
+	if err := durable.SyncDir(top); err != nil { // a directory may have been made just before the crash
 		return err
 	}
 	dirs, err := os.ReadDir(top)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/mailbox/internal/pages"
 )
@@ -204,7 +205,7 @@ func (m *Mailbox) writeFiles(ctx context.Context, batch []content) (written []bo
 	}
 	for dir := range dirs {
 		if err == nil {
-			err = syncDir(dir)
+			err = durable.SyncDir(dir)
 		}
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/mailbox"
 	"github.com/peerpost/peerpost/node/control"
 )
@@ -182,7 +183,7 @@ func create(ctx context.Context, h home, seed identity.Seed, generation uint64, 
 		err = os.Rename(draft, place)
 	}
 	if err == nil {
-		err = syncDir(h.path("accounts"))
+		err = durable.SyncDir(h.path("accounts"))
 	}
 	if err != nil {
 		return NewAccount{}, nil, errors.Join(fmt.Errorf("make the account: %w", err), os.RemoveAll(draft))
@@ -211,13 +212,4 @@ func vaultOptions(work int) []identity.Option {
 		return nil
 	}
 	return []identity.Option{identity.WithWorkFactor(work)}
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

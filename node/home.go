@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/peerpost/peerpost/identity"
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 // home is the directory of a node:
@@ -46,7 +47,7 @@ func (h home) remove(root identity.Root) error {
 	if err := os.Rename(h.account(root), h.draft(root)); err != nil {
 		return fmt.Errorf("remove an account: %w", err)
 	}
-	if err := errors.Join(syncDir(h.path("accounts")), os.RemoveAll(h.draft(root))); err != nil {
+	if err := errors.Join(durable.SyncDir(h.path("accounts")), os.RemoveAll(h.draft(root))); err != nil {
 		return fmt.Errorf("remove an account: %w", err)
 	}
 	return nil

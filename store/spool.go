@@ -21,6 +21,7 @@ import (
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/identity/sealed"
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/journal"
 	"github.com/peerpost/peerpost/internal/wire"
 )
@@ -134,7 +135,7 @@ func (s *spool) load(now time.Time) error {
 		}
 	}
 	// The journals sync the entries of their own directories.
-	if err := errors.Join(syncDir(filepath.Dir(s.dir)), syncDir(s.dir)); err != nil {
+	if err := errors.Join(durable.SyncDir(filepath.Dir(s.dir)), durable.SyncDir(s.dir)); err != nil {
 		return err
 	}
 	graves, err := journal.Open(filepath.Join(s.dir, "graves"), journal.Options{SegmentSize: spoolSegment, Log: s.log})
@@ -715,16 +716,8 @@ func (s *spool) writeLarge(d identity.Day, id sealed.ID, body []byte) error {
 	}
 	// Both at once: the file system makes one commit of them. Whoever made the directory may not have synced its entry.
 	entry := make(chan error, 1)
-	go func() { entry <- errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))) }()
+	go func() { entry <- errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir))) }()
 	return errors.Join(f.Sync(), <-entry, f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // errMissing says that a message is not here, or not any more.

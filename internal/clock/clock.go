@@ -14,10 +14,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/peerpost/peerpost/internal/durable"
 	"github.com/peerpost/peerpost/internal/wire"
 )
 
@@ -127,19 +127,7 @@ func (c *Clock) save() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), c.path)
+	return durable.WriteFile(c.path, b)
 }
 
 func read(path string) (time.Time, error) {

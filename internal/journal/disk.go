@@ -3,6 +3,8 @@ package journal
 import (
 	"io"
 	"os"
+
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 // disk makes the files that the journal writes. Tests put one in its place whose writes and syncs fail.
@@ -42,14 +44,7 @@ func (osDisk) Open(path string) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osDisk) SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (osDisk) SyncDir(path string) error { return durable.SyncDir(path) }
 
 func (f osFile) Sync() error { return syncData(f.File) }
 

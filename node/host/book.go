@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/peerpost/peerpost/dht"
+	"github.com/peerpost/peerpost/internal/durable"
 )
 
 const (
@@ -252,18 +252,7 @@ func (b *book) save() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(b.path), filepath.Base(b.path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	if _, err = f.Write(text); err == nil {
-		err = f.Sync() // of what was named nobody else knows
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), b.path)
+	return durable.WriteFile(b.path, text) // synced: of what was named nobody else knows
 }
 
 // worthKeeping chooses direct addresses, without the peer's id at their end.
