@@ -444,7 +444,6 @@ func (m *Mailbox) index(ctx context.Context, batch []*accepted) error {
 				return err
 			}
 		}
-		t.then(func() { poke(m.outbox) })
 		return nil
 	})
 	if err != nil {

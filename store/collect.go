@@ -44,9 +44,6 @@ type CollectReport struct {
 	Fetched  int           // messages accepted
 	Failed   int           // messages that were listed and did not come, or that accept refused
 	Missing  int           // messages that were listed by holders who then said that they do not have them
-	// Had are messages that were listed although the caller has them, by inbox: their tombstones did not get
-	// through everywhere.
-	Had map[identity.Inbox][]sealed.ID
 }
 
 // InboxReport is what came of one inbox.
@@ -80,7 +77,7 @@ func (c *Client) Collect(
 ) (CollectReport, error) {
 	g := &gathering{
 		client: c, have: have, accept: accept, ctx: ctx,
-		sought: make(map[sealed.ID]*sought), had: make(map[identity.Inbox][]sealed.ID),
+		sought:  make(map[sealed.ID]*sought),
 		memory:  semaphore.NewWeighted(collectMemory),
 		vouched: semaphore.NewWeighted(collectVouched), doubtful: semaphore.NewWeighted(collectDoubtful),
 		accepts: semaphore.NewWeighted(accepting),
@@ -119,7 +116,7 @@ func (c *Client) Collect(
 	}
 	work.Wait()
 
-	report.Had, report.Holders, report.Fetched = g.had, len(order), g.fetched
+	report.Holders, report.Fetched = len(order), g.fetched
 	for _, p := range order {
 		if g.answers[p] {
 			report.Answered++
@@ -213,7 +210,6 @@ type gathering struct {
 
 	mu      sync.Mutex
 	sought  map[sealed.ID]*sought
-	had     map[identity.Inbox][]sealed.ID
 	answers map[peer.ID]bool
 	fetched int
 	changed chan struct{} // closed and made anew when something in sought changes
@@ -379,7 +375,6 @@ func (g *gathering) note(k FetchKey, items []Listed) (ids []sealed.ID) {
 		s.state = stateOpen
 		if had {
 			s.state = stateHad
-			g.had[k.Inbox] = append(g.had[k.Inbox], item.ID)
 		}
 		g.change()
 		g.mu.Unlock()

@@ -207,15 +207,6 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("refused (%d): %s", r.Code, printable(r.Text))
 }
 
-// Forever tells whether asking again is of no use.
-func (r *Refusal) Forever() bool {
-	switch r.Code {
-	case CodeMalformed, CodeExpiry, CodeAccess, CodeTombstone, CodeUnknownInbox, CodeMessageTooLarge:
-		return true
-	}
-	return false
-}
-
 func refuse(c Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: c, Text: fmt.Sprintf(format, args...)}
 }
