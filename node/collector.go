@@ -38,6 +38,7 @@ const watchers = 4
 func (a *account) collect(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
+	a.network.joined(ctx) // else the first round finds nobody, and the next is a while after
 	group.Go(func() { a.watch(ctx) })
 	a.rounds(ctx, a.network.drop.Collect)
 }

@@ -334,10 +334,6 @@ func (n *Node) admit(ctx context.Context, root identity.Root, password string) (
 	return nil
 }
 
-// rosterTime is how long a restore waits for neighbours who may know the roster
-// that it has to outdo: a node that was just started has none yet.
-const rosterTime = 5 * time.Second
-
 // generationOf looks for the roster that a restored account has to outdo, and
 // tells whether anybody could be asked for it.
 func (n *Node) generationOf(ctx context.Context, words string) (generation uint64, asked bool) {
@@ -345,25 +341,12 @@ func (n *Node) generationOf(ctx context.Context, words string) (generation uint6
 	if err != nil {
 		return 0, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, rosterTime)
-	defer cancel()
-	tick := time.NewTicker(rosterTime / 50)
-	defer tick.Stop()
-	for {
-		asked = n.dht.Peers() > 0
-		r, _, err := n.network.ResolveKey(ctx, identity.RecordKeyHash(seed.Root()))
-		switch {
-		case err == nil:
-			return r.Roster.Generation, asked
-		case asked:
-			return 0, true
-		}
-		select {
-		case <-ctx.Done():
-			return 0, false
-		case <-tick.C:
-		}
+	asked = n.network.joined(ctx)
+	r, _, err := n.network.ResolveKey(ctx, identity.RecordKeyHash(seed.Root()))
+	if err != nil {
+		return 0, asked
 	}
+	return r.Roster.Generation, asked
 }
 
 func (n controlled) Passwords(_ context.Context, account string) ([]control.Password, error) {

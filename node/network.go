@@ -82,6 +82,26 @@ func (n *network) ResolveKey(ctx context.Context, hash [32]byte) (*identity.Reco
 	return r, raw, nil
 }
 
+// joinTime is how long a node that was just started is given to find a neighbour
+// before it does what needs one.
+const joinTime = 5 * time.Second
+
+// joined waits until this node has a neighbour, but not for long.
+func (n *network) joined(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	tick := time.NewTicker(joinTime / 50)
+	defer tick.Stop()
+	for n.dht.Peers() == 0 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
 // Deliver hands a message to one of the recipient's hosts, which may be this node.
 func (n *network) Deliver(ctx context.Context, h identity.Host, m *sealed.Message) error {
 	info, err := addrInfo(h)

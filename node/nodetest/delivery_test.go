@@ -66,6 +66,29 @@ func TestDirectAfterRestart(t *testing.T) {
 	})
 }
 
+// TestBackSoon has somebody come back: what waited is there as soon as the node
+// has found a neighbour.
+func TestBackSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 5)
+		defer c.Close()
+		alice, bob := c.Person(0, "alice"), c.Person(1, "bob")
+		first := alice.Send(bob.Address(), "the record", "\n")
+		alice.WaitState(first, "delivered")
+		c.Stop(1)
+		id := alice.Send(bob.Address(), "while you were away", "\n")
+		alice.WaitState(id, "replicated")
+		c.Stop(0)
+		began := time.Now()
+		c.Start(1)
+		bob.Login()
+		bob.WaitMail(2)
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
 // TestBcc sends to three people, one of them unseen by the others.
 func TestBcc(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
