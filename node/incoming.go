@@ -27,6 +27,10 @@ const MaxIncoming = 4 << 30
 // fetched again and recognised as a duplicate.
 const maxSeen = 100_000
 
+// earlyFor is how long a message that is dated in the future is left alone. It
+// takes room with its holders, not here, and is fetched again after that.
+const earlyFor = 6 * time.Hour
+
 // incoming is the sealed mail of an account that is on the disk and not opened
 // yet, and the memory of what was opened.
 type incoming struct {
@@ -35,14 +39,20 @@ type incoming struct {
 
 	mu      sync.Mutex
 	pending map[sealed.ID]arrival
-	order   []sealed.ID                // to be opened
-	later   []sealed.ID                // could not be filed, to be tried again
-	seen    map[sealed.ID]sealed.Outer // opened: to be deleted wherever it is met
-	ring    []sealed.ID                // of seen, to forget the oldest
-	oldest  int                        // in ring, once that is full
-	bytes   int64                      // of pending, and of what is being written
-	shares  map[peer.ID]int64          // of these, by who delivered them
-	took    int64                      // messages ever taken
+	order   []sealed.ID // to be opened
+	later   []sealed.ID // could not be filed, to be tried again
+	seen    map[sealed.ID]sight
+	ring    []sealed.ID       // of seen, to forget the oldest
+	oldest  int               // in ring, once that is full
+	bytes   int64             // of pending, and of what is being written
+	shares  map[peer.ID]int64 // of these, by who delivered them
+	took    int64             // messages ever taken
+}
+
+// sight is a message that is here no longer.
+type sight struct {
+	outer sealed.Outer // of one that was opened: it is to be deleted wherever it is met
+	until time.Time    // of one that came too early: it is not to be fetched before
 }
 
 // arrival is a sealed message in the journal.
@@ -83,7 +93,7 @@ func openIncoming(dir string, log *slog.Logger) (*incoming, error) {
 	}
 	in := &incoming{
 		log: j, ready: make(chan struct{}, 1),
-		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sealed.Outer), shares: make(map[peer.ID]int64),
+		pending: make(map[sealed.ID]arrival), seen: make(map[sealed.ID]sight), shares: make(map[peer.ID]int64),
 	}
 	for ref, head := range j.Records() {
 		a, err := parseArrival(ref, head)
@@ -115,13 +125,13 @@ func (in *incoming) add(id sealed.ID, a arrival) {
 	}
 }
 
-// has says whether a message is here or was.
+// has says whether a message is here or was, and is not wanted.
 func (in *incoming) has(id sealed.ID) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	_, pending := in.pending[id]
-	_, seen := in.seen[id]
-	return pending || seen
+	s, seen := in.seen[id]
+	return pending || seen && (s.until.IsZero() || time.Now().Before(s.until))
 }
 
 // waits says whether a message is here and not opened yet.
@@ -149,8 +159,8 @@ func (in *incoming) names(inbox identity.Inbox) bool {
 func (in *incoming) opened(id sealed.ID) (sealed.Outer, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	outer, ok := in.seen[id]
-	return outer, ok
+	s, ok := in.seen[id]
+	return s.outer, ok && s.until.IsZero()
 }
 
 // accept puts a message on the disk. What waits here already is accepted again.
@@ -289,16 +299,33 @@ func (in *incoming) done(id sealed.ID) {
 	if !ok {
 		return
 	}
+	in.drop(id, a)
+	in.remember(id, sight{outer: a.outer})
+}
+
+// early forgets a message that is dated in the future, and leaves it to its
+// holders for a while: whatever waits here takes room, and its date is a
+// stranger's to choose.
+func (in *incoming) early(id sealed.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if a, ok := in.pending[id]; ok {
+		in.drop(id, a)
+		in.remember(id, sight{until: time.Now().Add(earlyFor)})
+	}
+}
+
+// drop takes a message off the disk. The mutex is held.
+func (in *incoming) drop(id sealed.ID, a arrival) {
 	delete(in.pending, id)
 	in.charge(a.from, -int64(a.outer.Size))
 	in.log.Free(a.ref)
-	in.remember(id, a.outer)
 }
 
 // remember notes a message that is not to be fetched again. The mutex is held.
-func (in *incoming) remember(id sealed.ID, outer sealed.Outer) {
+func (in *incoming) remember(id sealed.ID, s sight) {
 	_, twice := in.seen[id]
-	in.seen[id] = outer
+	in.seen[id] = s
 	switch {
 	case twice:
 	case len(in.ring) < maxSeen:
@@ -315,9 +342,7 @@ func (in *incoming) forget(id sealed.ID) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if a, ok := in.pending[id]; ok {
-		delete(in.pending, id)
-		in.charge(a.from, -int64(a.outer.Size))
-		in.log.Free(a.ref)
+		in.drop(id, a)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/peerpost/peerpost/identity"
@@ -69,6 +70,40 @@ func TestIncoming(t *testing.T) {
 	if n := in.waiting(); n != 2 {
 		t.Fatalf("%d messages wait after a restart", n)
 	}
+}
+
+// TestEarlyIsLeftToHolders takes in what is dated in the future, and meets it
+// again at once and later.
+func TestEarlyIsLeftToHolders(t *testing.T) {
+	in, err := openIncoming(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.close()
+	synctest.Test(t, func(t *testing.T) {
+		m := someMessage(1)
+		id := m.Outer.ID()
+		in.ready = make(chan struct{}, 1)
+		in.add(id, arrival{outer: m.Outer, from: "stranger"})
+		in.charge("stranger", int64(m.Outer.Size))
+		in.early(id)
+		if in.waiting() != 0 || in.bytes != 0 || len(in.shares) != 0 {
+			t.Errorf("%d wait, %d bytes, %d hosts", in.waiting(), in.bytes, len(in.shares))
+		}
+		<-time.After(earlyFor - time.Second)
+		if _, opened := in.opened(id); !in.has(id) || opened {
+			t.Errorf("known: %v, to be deleted at the holders: %v", in.has(id), opened)
+		}
+		<-time.After(time.Second)
+		if _, opened := in.opened(id); in.has(id) || opened {
+			t.Errorf("later: known: %v, to be deleted at the holders: %v", in.has(id), opened)
+		}
+		in.add(id, arrival{outer: m.Outer, collected: true})
+		in.done(id)
+		if _, opened := in.opened(id); !opened {
+			t.Error("opened in the end, and not to be deleted")
+		}
+	})
 }
 
 // TestIncomingIsBounded fills the room for sealed mail of a locked account.
@@ -222,15 +257,15 @@ func TestIncomingKeepsNoNames(t *testing.T) {
 // TestTheOldestIsForgotten opens more than is remembered.
 func TestTheOldestIsForgotten(t *testing.T) {
 	const more = maxSeen / 2
-	in := &incoming{seen: make(map[sealed.ID]sealed.Outer)}
+	in := &incoming{seen: make(map[sealed.ID]sight)}
 	id := func(i int) (id sealed.ID) {
 		binary.BigEndian.PutUint32(id[:], uint32(i))
 		return id
 	}
 	outer := someMessage(1).Outer
 	for i := range maxSeen + more {
-		in.remember(id(i), outer)
-		in.remember(id(i), outer) // what comes again takes no more room
+		in.remember(id(i), sight{outer: outer})
+		in.remember(id(i), sight{outer: outer}) // what comes again takes no more room
 	}
 	if len(in.seen) != maxSeen || len(in.ring) != maxSeen {
 		t.Errorf("%d are remembered", len(in.seen))
