@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -68,6 +69,9 @@ func (n *network) ResolveKey(ctx context.Context, hash [32]byte) (*identity.Reco
 		return f.record, f.raw, nil
 	}
 	r, raw, err := n.dht.ResolveKey(ctx, hash)
+	if errors.Is(err, dht.ErrNotFound) && n.dht.Peers() == 0 { // nobody was asked
+		err = fmt.Errorf("%w: %w", err, store.ErrNoHolders)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

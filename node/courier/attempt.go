@@ -16,6 +16,9 @@ import (
 // errLocked stands in last_error of what could not be sealed before a restart.
 var errLocked = errors.New("waits for a login, which unlocks the account")
 
+// errUnfound is why nothing can be sealed for somebody of whom no record is known.
+var errUnfound = errors.New("has not been found yet")
+
 // tooLarge says that a message is larger than its recipient's policy allows.
 type tooLarge struct {
 	most uint64
@@ -106,6 +109,11 @@ func (c *Courier) attempt(ctx context.Context, t *transit) (time.Duration, error
 		return tellAgain, c.fail(ctx, a, t, Reason{StatusTooLarge, err.Error()})
 	}
 	if err != nil {
+		if errors.Is(err, errUnfound) && !errors.Is(err, store.ErrNoHolders) { // somebody was asked
+			c.mu.Lock()
+			t.unfound++
+			c.mu.Unlock()
+		}
 		return c.failed(ctx, a, t, err)
 	}
 
@@ -287,7 +295,7 @@ func (c *Courier) recipient(ctx context.Context, a Account, t *transit, first bo
 		}
 		return pinned, nil // its fallback keys serve when the weekly ones have run out
 	}
-	return nil, fmt.Errorf("the record of %s has not been found yet: %w", t.to, err)
+	return nil, fmt.Errorf("the record of %s %w: %w", t.to, errUnfound, err)
 }
 
 // seal seals t to the keys that the record gives for now.

@@ -41,9 +41,13 @@ const (
 	large       = 1 << 20  // bytes above which a message is large
 	largeWork   = 4        // attempts at once, of large messages
 	largeMemory = 96 << 20 // bytes that these have in memory at once: room to seal one of the largest
+	receiptWork = 8        // attempts at once, of receipts
+	receiptRoom = 8 << 20  // bytes that these have in memory at once
 	resting     = 32 << 20 // bytes of sealed mail that stay in memory between two attempts
 	directHosts = 3        // hosts of a recipient that are tried
-	tries       = 6        // attempts of a receipt that may be lost, or that holders have
+	tries       = 6        // attempts of a receipt that may be lost, or that holders have, or whose recipient is not found
+	maxRefusals = 1000     // receipts that are carried until somebody has them
+	refusalsTo  = 10       // of these, to one person
 )
 
 // Network is what the courier asks of the network.
@@ -124,7 +128,9 @@ type Courier struct {
 	transits map[MessageID]*transit
 	doubted  map[identity.Root]bool // whose hosts could not be reached
 	ended    [2]map[MessageID]bool  // mail taken off the books since the last look for rows, and before that
-	lanes    [2]lane                // of the small messages, and of the large ones
+	lanes    [3]lane                // of the small messages, of the large ones, and of receipts
+	lasting  int                    // receipts that are carried until somebody has them
+	refusals map[identity.Root]int  // of these, to each person
 	resting  int64                  // bytes of sealed mail that transits have in memory
 }
 
@@ -137,9 +143,9 @@ func New(cfg Config) (*Courier, error) {
 	c := &Courier{
 		net: cfg.Network, clock: cfg.Clock, log: cfg.Log, parcels: log,
 		wake:     make(chan struct{}, 1),
-		lanes:    [2]lane{newLane(workers, memory), newLane(largeWork, largeMemory)},
+		lanes:    [3]lane{newLane(workers, memory), newLane(largeWork, largeMemory), newLane(receiptWork, receiptRoom)},
 		sealing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool),
+		transits: make(map[MessageID]*transit), doubted: make(map[identity.Root]bool), refusals: make(map[identity.Root]int),
 		ended: [2]map[MessageID]bool{make(map[MessageID]bool)},
 	}
 	c.load(time.Now())
@@ -205,13 +211,6 @@ func (c *Courier) adopt(t *transit, row mailbox.Outgoing) {
 	}
 }
 
-// Lock takes the account away; parcels stay.
-func (c *Courier) Lock() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.account = nil
-}
-
 // Send takes up rows that were just accepted. What has ended since it was read
 // from the outbox is left alone.
 func (c *Courier) Send(rows ...mailbox.Outgoing) {
@@ -238,8 +237,9 @@ func (c *Courier) SendReceipt(id MessageID, to identity.Root, body []byte) {
 }
 
 // SendRefusal sends a receipt that says what no tombstone does. It is put on the
-// disk before it goes, and carried until somebody else has it. Then, or once it
-// is on the disk, safe is called.
+// disk before it goes, and carried until somebody else has it, or its recipient
+// cannot be found. Then, or once it is on the disk, safe is called, which must
+// not call the courier. When too many are carried it may be lost like another.
 func (c *Courier) SendRefusal(id MessageID, to identity.Root, body []byte, safe func()) {
 	c.sendReceipt(id, to, body, safe)
 }
@@ -251,7 +251,7 @@ func (c *Courier) sendReceipt(id MessageID, to identity.Root, body []byte, safe 
 		accepted: now, expires: now.Add(Lifetime), index: -1, lasting: safe != nil, safe: safe,
 	}
 	c.mu.Lock()
-	c.transits[id] = t
+	c.book(t)
 	c.plan(t, now)
 	c.mu.Unlock()
 	c.kick()
@@ -445,6 +445,8 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	case t.over() && c.account == nil: // the parcel stays until the outbox can be told
 	case t.kind == sealed.KindReceipt && t.attempts >= tries && (!t.lasting || t.state == mailbox.Replicated):
 		c.forget(t)
+	case t.kind == sealed.KindReceipt && t.unfound >= tries: // there may be no such person
+		c.forget(t)
 	default:
 		if soon := time.Now().Add(nudgeAfter); t.again && next.After(soon) {
 			next = soon
@@ -455,13 +457,46 @@ func (c *Courier) finish(t *transit, next time.Time) {
 	}
 }
 
-// forget takes t off the books. The mutex is held.
-func (c *Courier) forget(t *transit) {
+// book takes t onto the books. A receipt that should last does so while there are
+// not too many: whoever has mail refused decides how many there are. The mutex is
+// held, or nobody else has c yet.
+func (c *Courier) book(t *transit) {
+	c.transits[t.id] = t
+	if t.kind != sealed.KindReceipt || !t.lasting {
+		return
+	}
+	root := t.to.Root // zero from before a restart
+	if c.lasting >= maxRefusals || !root.IsZero() && c.refusals[root] >= refusalsTo {
+		t.lasting = false
+		return
+	}
+	c.lasting++
+	c.refusals[root]++
+}
+
+// unbook undoes book. The mutex is held, or nobody else has c yet.
+func (c *Courier) unbook(t *transit) {
 	c.drop(t)
 	c.discard(t)
 	delete(c.transits, t.id)
+	if t.kind != sealed.KindReceipt || !t.lasting {
+		return
+	}
+	c.lasting--
+	if c.refusals[t.to.Root]--; c.refusals[t.to.Root] == 0 {
+		delete(c.refusals, t.to.Root)
+	}
+}
+
+// forget takes t off the books for good. The mutex is held.
+func (c *Courier) forget(t *transit) {
+	c.unbook(t)
 	if t.kind == sealed.KindMail {
 		c.ended[0][t.id] = true
+	}
+	if t.safe != nil { // nobody waits for it in vain
+		t.safe()
+		t.safe = nil
 	}
 }
 

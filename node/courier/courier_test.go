@@ -30,6 +30,7 @@ type world struct {
 	holders   int // that take a message
 	tombstone bool
 	unknown   bool // the record cannot be found
+	alone     bool // nobody can be asked for it
 	rows      map[MessageID]*mailbox.Outgoing
 	delivered []*sealed.Message // by the host
 	put       []*sealed.Message
@@ -69,7 +70,10 @@ func (w *world) publish(t *testing.T) {
 func (w *world) Resolve(context.Context, identity.Root) (*identity.Record, []byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.unknown {
+	switch {
+	case w.alone:
+		return nil, nil, store.ErrNoHolders
+	case w.unknown:
 		return nil, nil, errors.New("no record found")
 	}
 	r, err := identity.ParseRecord(w.record)

@@ -421,7 +421,7 @@ func TestTombstoneOutlivesExpiry(t *testing.T) {
 func TestRefusalLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.unknown = true
+		w.alone = true
 		dir := t.TempDir()
 		c, end := w.carry(t, dir, true)
 		defer func() { end() }()
@@ -433,7 +433,7 @@ func TestRefusalLasts(t *testing.T) {
 		if _, there := c.transits[MessageID{2}]; there || c.transits[id] == nil || safe != 0 {
 			t.Fatalf("the receipt is there: %v, the refusal: %v, called safe %d times", there, c.transits[id] != nil, safe)
 		}
-		w.set(func() { w.unknown = false })
+		w.set(func() { w.alone = false })
 		pass(2 * time.Hour)
 		if safe != 1 {
 			t.Fatalf("called safe %d times when it was on the disk", safe)

@@ -165,10 +165,9 @@ func (c *Courier) load(now time.Time) {
 			continue
 		}
 		if old := c.transits[t.id]; old != nil { // sealed again before a crash: the later one counts
-			c.discard(old)
-			c.drop(old)
+			c.unbook(old)
 		}
-		c.transits[t.id] = t
+		c.book(t)
 		c.plan(t, now)
 	}
 }

@@ -126,7 +126,7 @@ func (c *Courier) sweep(ctx context.Context) {
 	if a != nil {
 		for _, t := range c.transits {
 			if t.kind == sealed.KindReceipt {
-				if now.After(t.expires) && !t.running {
+				if sure.After(t.expires) && !t.running {
 					c.forget(t)
 				}
 				continue

@@ -26,7 +26,8 @@ type transit struct {
 	to      identity.Address // zero while locked
 	receipt []byte           // the body of a receipt; mail is read from the mailbox
 	lasting bool             // a receipt that is carried until somebody has it
-	safe    func()           // called when it cannot be lost any more
+	unfound int              // attempts of a receipt for which no record was found
+	safe    func()           // called when it cannot be lost any more, or is given up
 	notify  mail.Notify      // what the sender wants to be told
 
 	accepted, expires time.Time
@@ -80,7 +81,8 @@ func (t *transit) over() bool {
 
 // lane is the work on messages of about one size. Large ones have places and
 // memory of their own, so that small ones do not wait behind those which a slow
-// host takes minutes for.
+// host takes minutes for, and so have receipts: to whom they go is chosen by
+// whoever writes to us, and mail must not wait behind them.
 type lane struct {
 	places, busy int
 	memory       int64
@@ -93,7 +95,10 @@ func newLane(places int, memory int64) lane {
 }
 
 func (c *Courier) lane(t *transit) *lane {
-	if t.isLarge {
+	switch {
+	case t.kind == sealed.KindReceipt:
+		return &c.lanes[2]
+	case t.isLarge:
 		return &c.lanes[1]
 	}
 	return &c.lanes[0]
