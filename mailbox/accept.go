@@ -385,6 +385,37 @@ func (m *Mailbox) settleAccepts(ctx context.Context) error {
 	return nil
 }
 
+// Backlog lists what was accepted and has no rows in the outbox yet, since they
+// could not be written, the disk being full say. Subjects are not known.
+func (m *Mailbox) Backlog(ctx context.Context) (all []Outgoing, err error) {
+	if err := m.settleAccepts(ctx); err != nil {
+		return nil, err
+	}
+	q := &m.accepts
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, a := range q.waiting {
+		if a.err == nil { // it has just come
+			continue
+		}
+		for _, o := range a.Outs {
+			row := o.row(time.UnixMilli(a.Time))
+			row.Size, row.LastError = a.Size, a.err.Error()
+			all = append(all, row)
+		}
+	}
+	return all, nil
+}
+
+// row is the row of a recipient before any attempt.
+func (o *acceptedOut) row(at time.Time) Outgoing {
+	return Outgoing{
+		MessageID: [16]byte(o.MessageID), To: identity.Address{Local: string(o.Local), Root: identity.Root(o.Root)},
+		Original: string(o.Original), Notify: mail.Notify(o.Notify),
+		Accepted: at, Expires: time.UnixMilli(o.Expires), State: Accepted, NextAttempt: at,
+	}
+}
+
 // missing says why there is no row of an id: mail.ErrNoMessage, unless it belongs to a message that waits still.
 func (m *Mailbox) missing(id [16]byte) error {
 	q := &m.accepts
@@ -482,11 +513,8 @@ func (t *tx) accept(a *accepted) error {
 	}
 	id := t.c.LastID()
 	for i, o := range a.Outs {
-		row := Outgoing{
-			MessageID: [16]byte(o.MessageID), Submission: id, Original: string(o.Original), Notify: mail.Notify(o.Notify),
-			Accepted: time.UnixMilli(a.Time), Expires: time.UnixMilli(o.Expires), State: Accepted, NextAttempt: time.UnixMilli(a.Time),
-			To: identity.Address{Local: string(o.Local), Root: identity.Root(o.Root)},
-		}
+		row := o.row(time.UnixMilli(a.Time))
+		row.Submission = id
 		if err := t.insertOutgoing(&row, i); err != nil {
 			return err
 		}

@@ -271,6 +271,37 @@ func TestFullDisk(t *testing.T) {
 	checkTidy(t, m)
 }
 
+// TestBacklog accepts a message for which the journal has room and the index has not.
+func TestBacklog(t *testing.T) {
+	m, disk := openFull(t, t.TempDir())
+	ctx := t.Context()
+	disk.left.Store(1)
+	sent := outTo2(1)
+	tcheck(t, m.Accept(ctx, mail.Submission{From: "me"}, text("x", "y"), []Outgoing{sent}))
+	rows, err := m.Outbox(ctx, OutboxFilter{})
+	tcheck(t, err)
+	waiting, err := m.Backlog(ctx)
+	tcheck(t, err)
+	if len(rows) != 0 || len(waiting) != 1 {
+		t.Fatalf("%d rows, %d in the backlog", len(rows), len(waiting))
+	}
+	w := waiting[0]
+	if w.MessageID != sent.MessageID || w.To != sent.To || w.State != Accepted || w.Size == 0 || w.LastError == "" || !w.Expires.Equal(sent.Expires.Truncate(time.Millisecond)) {
+		t.Errorf("backlog %+v", w)
+	}
+	disk.left.Store(-1)
+	for !m.accepts.empty() {
+		m.retryAccepts()
+		runtime.Gosched()
+	}
+	if waiting, err = m.Backlog(ctx); err != nil || len(waiting) != 0 {
+		t.Errorf("%d in the backlog when there is room, %v", len(waiting), err)
+	}
+	if rows, err = m.Outbox(ctx, OutboxFilter{}); err != nil || len(rows) != 1 {
+		t.Errorf("%d rows when there is room, %v", len(rows), err)
+	}
+}
+
 func outTo2(i int) Outgoing {
 	o := outTo(1, "anna")
 	o.MessageID = [16]byte{1, byte(i), byte(i >> 8)}

@@ -55,7 +55,7 @@ func (a *account) outgoing(ctx context.Context) ([]control.OutboxEntry, error) {
 	var entries []control.OutboxEntry
 	o := a.opened()
 	if o != nil {
-		rows, err := o.box.Outbox(ctx, mailbox.OutboxFilter{})
+		rows, err := o.outgoing(ctx, mailbox.OutboxFilter{})
 		if err != nil {
 			return nil, err
 		}

@@ -135,7 +135,30 @@ func pinRefused(err error) bool {
 }
 
 func (b *outbox) Unsettled(ctx context.Context) ([]mailbox.Outgoing, error) {
-	return b.open.box.Outbox(ctx, mailbox.OutboxFilter{Unsettled: true})
+	return b.open.outgoing(ctx, mailbox.OutboxFilter{Unsettled: true})
+}
+
+// outgoing lists rows of the outbox, and accepted mail that has none yet as if it
+// had: it is carried like the rest.
+func (o *open) outgoing(ctx context.Context, f mailbox.OutboxFilter) ([]mailbox.Outgoing, error) {
+	backlog, err := o.box.Backlog(ctx) // first: what has got its rows meanwhile is among those
+	if err != nil {
+		return nil, err
+	}
+	rows, err := o.box.Outbox(ctx, f)
+	if err != nil || len(backlog) == 0 {
+		return rows, err
+	}
+	listed := make(map[courier.MessageID]bool, len(rows))
+	for _, row := range rows {
+		listed[row.MessageID] = true
+	}
+	for _, row := range backlog {
+		if !listed[row.MessageID] {
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
 }
 
 func (b *outbox) Text(ctx context.Context, id [16]byte) ([]byte, error) {

@@ -60,11 +60,23 @@ func (a *account) trouble() string {
 // counts counts the account's outgoing messages by state; a locked account
 // knows of those only that it had sealed.
 func (a *account) counts(ctx context.Context) (map[mailbox.State]int, error) {
+	waiting := a.courier.Waiting()
 	if o := a.opened(); o != nil {
-		return o.box.OutboxCounts(ctx)
+		backlog, err := o.box.Backlog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		counts, err := o.box.OutboxCounts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range backlog {
+			counts[max(row.State, waiting[row.MessageID].State)]++
+		}
+		return counts, nil
 	}
 	counts := make(map[mailbox.State]int)
-	for _, w := range a.courier.Waiting() {
+	for _, w := range waiting {
 		counts[w.State]++
 	}
 	return counts, nil
