@@ -290,6 +290,7 @@ type watches struct {
 type watching struct {
 	keys []store.FetchKey
 	end  context.CancelFunc
+	vain bool // choose ended it, to choose again
 }
 
 // choose begins to watch holders, by run, and ends what is watched in vain: a
@@ -300,6 +301,8 @@ func (w *watches) choose(ctx context.Context, chosen map[peer.ID][]store.FetchKe
 	defer w.mu.Unlock()
 	for p, old := range w.of {
 		if keys, ok := chosen[p]; ok && !covers(old.keys, keys) || !ok && whole {
+			old.vain = true
+			w.of[p] = old
 			old.end()
 		}
 	}
@@ -308,14 +311,15 @@ func (w *watches) choose(ctx context.Context, chosen map[peer.ID][]store.FetchKe
 			continue
 		}
 		ctx, end := context.WithCancel(ctx)
-		w.of[p] = watching{keys, end}
+		w.of[p] = watching{keys: keys, end: end}
 		w.group.Go(func() {
 			defer func() {
 				end()
 				w.mu.Lock()
+				vain := w.of[p].vain
 				delete(w.of, p)
 				w.mu.Unlock()
-				if !w.lasting(p) {
+				if vain || !w.lasting(p) {
 					wakeUp(w.ended)
 				}
 			}()

@@ -78,6 +78,45 @@ func TestWatches(t *testing.T) {
 	})
 }
 
+// TestKeeperOfANewWeek watches a keeper, whose watch ends by itself and for a new week.
+func TestKeeperOfANewWeek(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &watches{of: make(map[peer.ID]watching), ended: make(chan struct{}, 1), lasting: func(peer.ID) bool { return true }}
+		defer w.group.Wait()
+		defer cancel()
+		off := make(chan struct{})
+		choose := func(inbox byte) (asked bool) {
+			w.choose(ctx, map[peer.ID][]store.FetchKey{"keeper": {{Inbox: identity.Inbox{inbox}}}}, true,
+				func(ctx context.Context, _ peer.ID, _ []store.FetchKey) {
+					select {
+					case <-ctx.Done():
+					case <-off:
+					}
+				})
+			synctest.Wait()
+			select {
+			case <-w.ended:
+				return true
+			default:
+				return false
+			}
+		}
+		if choose(1) {
+			t.Error("another choice is asked for while it is watched")
+		}
+		if !choose(2) {
+			t.Error("its watch was ended for a new week, and it is not chosen again soon")
+		}
+		choose(2)
+		off <- struct{}{}
+		synctest.Wait()
+		if len(w.of) != 0 || len(w.ended) != 0 {
+			t.Errorf("it went off: %d are watched, asked for another: %v", len(w.of), len(w.ended) != 0)
+		}
+	})
+}
+
 // TestNoRoomForWhatWaits collects from holders who have mail while the account
 // is full, or gets full.
 func TestNoRoomForWhatWaits(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +16,12 @@ import (
 )
 
 // refuse sends so many refusals, and counts those that are safe.
-func refuse(c *Courier, many int, to func(i int) identity.Root) (safe *int) {
-	safe = new(int)
+func refuse(c *Courier, many int, to func(i int) identity.Root) (safe *atomic.Int64) {
+	safe = new(atomic.Int64)
 	for i := range many {
 		id := MessageID{0xff}
 		binary.BigEndian.PutUint32(id[1:], uint32(i))
-		c.SendRefusal(id, to(i), []byte("refused"), func() { *safe++ })
+		c.SendRefusal(id, to(i), []byte("refused"), func() { safe.Add(1) })
 	}
 	return safe
 }
@@ -45,12 +46,12 @@ func TestRefusalToNobody(t *testing.T) {
 		defer end()
 		safe := refuse(c, 1, func(int) identity.Root { return w.recipient.Root() })
 		pass(time.Minute)
-		if all, _ := c.carried(); all != 1 || *safe != 0 {
-			t.Fatalf("given up too early: %d are carried, %d safe", all, *safe)
+		if all, _ := c.carried(); all != 1 || safe.Load() != 0 {
+			t.Fatalf("given up too early: %d are carried, %d safe", all, safe.Load())
 		}
 		pass(12 * time.Hour)
-		if all, _ := c.carried(); all != 0 || *safe != 1 || len(c.refusals) != 0 || c.lasting != 0 {
-			t.Errorf("%d are carried, %d safe, %d and %d counted", all, *safe, c.lasting, len(c.refusals))
+		if all, _ := c.carried(); all != 0 || safe.Load() != 1 || len(c.refusals) != 0 || c.lasting != 0 {
+			t.Errorf("%d are carried, %d safe, %d and %d counted", all, safe.Load(), c.lasting, len(c.refusals))
 		}
 	})
 }
@@ -79,8 +80,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 				t.Errorf("one %v: %d of %d are to last", one, lasting, all)
 			}
 			pass(15 * time.Minute)
-			if all, _ := c.carried(); all != most || *safe != more {
-				t.Errorf("one %v: %d are carried, %d were given up", one, all, *safe)
+			if all, _ := c.carried(); all != most || int(safe.Load()) != more {
+				t.Errorf("one %v: %d are carried, %d were given up", one, all, safe.Load())
 			}
 			c.mu.Lock()
 			for _, x := range c.transits {
@@ -88,8 +89,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 			}
 			c.mu.Unlock()
 			pass(2 * sweepEvery)
-			if all, _ := c.carried(); all != 0 || *safe != most+more {
-				t.Errorf("one %v: %d are carried after their expiry, %d given up", one, all, *safe)
+			if all, _ := c.carried(); all != 0 || int(safe.Load()) != most+more {
+				t.Errorf("one %v: %d are carried after their expiry, %d given up", one, all, safe.Load())
 			}
 		})
 	}
