@@ -292,19 +292,11 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 		return control.CreatedAccount{}, &control.Error{Code: control.CodeInvalid, Message: "this node only holds mail for others", Hint: "start it without --holder"}
 	}
 	opt := AccountOptions{Name: a.Name, Password: a.Password, PasswordName: a.PasswordName, PasswordWork: n.cfg.PasswordWork}
-	var made NewAccount
-	var keys *identity.Keyring
-	var err error
-	asked := true
+	seen, asked := uint64(0), true
 	if a.Restore {
-		var seen uint64
 		seen, asked = n.generationOf(ctx, a.Words)
-		made, keys, err = restore(ctx, n.home, a.Words, seen, opt)
-	} else {
-		n.making.Lock()
-		made, keys, err = createNew(ctx, n.home, opt)
-		n.making.Unlock()
 	}
+	made, keys, err := n.makeAccount(ctx, a, seen, opt)
 	if err != nil {
 		return control.CreatedAccount{}, err
 	}
@@ -312,6 +304,17 @@ func (n controlled) AddAccount(ctx context.Context, a control.NewAccount) (contr
 		return control.CreatedAccount{}, err
 	}
 	return control.CreatedAccount{Address: made.Address, Words: made.Words, Password: made.Password, Unchecked: !asked}, nil
+}
+
+// makeAccount is restore or createNew, one at a time.
+func (n *Node) makeAccount(ctx context.Context, a control.NewAccount, seen uint64, opt AccountOptions) (NewAccount, *identity.Keyring, error) {
+	n.making.Lock()
+	defer n.making.Unlock()
+	if !a.Restore {
+		return createNew(ctx, n.home, opt)
+	}
+	made, keys, err := restore(ctx, n.home, a.Words, seen, opt)
+	return made, keys, n.inTheWay(a.Words, err)
 }
 
 // admit opens an account that was just made. If it fails the account is removed

@@ -4,11 +4,39 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/internal/mail"
+	"github.com/peerpost/peerpost/node/control"
 )
+
+// TestRestoredOnce restores an account several times at once.
+func TestRestoredOnce(t *testing.T) {
+	n := &Node{home: home(t.TempDir()), log: slog.New(slog.DiscardHandler)}
+	words, opt := identity.NewSeed().Words(), AccountOptions{Password: "secret", PasswordWork: 4}
+	var group sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		group.Go(func() {
+			_, _, errs[i] = n.makeAccount(t.Context(), control.NewAccount{Restore: true, Words: words}, 0, opt)
+		})
+	}
+	group.Wait()
+	made := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			made++
+		case !errors.Is(err, control.ErrExists):
+			t.Error(err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("made %d times", made)
+	}
+}
 
 // TestAdmitLeavesNothing fails to open and to unlock accounts that were just made.
 func TestAdmitLeavesNothing(t *testing.T) {

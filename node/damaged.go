@@ -22,13 +22,13 @@ func (h home) damaged(root identity.Root, err error) damaged {
 	dir := h.account(root)
 	d := damaged{
 		address: identity.Address{Local: "?", Root: root}, err: err,
-		remedy: "put the file back from a backup, or move " + dir + " out of the home and get the account back with `peerpost restore`",
+		remedy: "put the file back from a backup and start the node again, or move " + dir + " out of the home and get the account back with `peerpost restore`",
 	}
 	if a, err := identity.ReadAddress(dir); err == nil {
 		d.address.Local = a.Local
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		d.remedy = "give " + dir + " to the user who runs the node"
+		d.remedy = "give " + dir + " to the user who runs the node, and start it again"
 	}
 	return d
 }
@@ -44,6 +44,21 @@ func (d damaged) status() control.AccountStatus {
 	return control.AccountStatus{
 		Address: d.address.String(), Locked: true, Damaged: true, Problem: fmt.Sprintf("it cannot be opened (%v); %s", d.err, d.remedy),
 	}
+}
+
+// inTheWay makes of the error of a restore, for which there was an account already,
+// one that says so when that is damaged: nobody can log in to it.
+func (n *Node) inTheWay(words string, err error) error {
+	seed, bad := identity.SeedFromWords(words)
+	if bad != nil || !errors.Is(err, control.ErrExists) {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d, ok := n.damaged[seed.Root()]; ok {
+		return d.refusal()
+	}
+	return err
 }
 
 // setAside notes a damaged account.

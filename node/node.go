@@ -65,7 +65,7 @@ type Node struct {
 	web        *web.Server
 	bound      bound
 
-	making   sync.Mutex // one new account at a time, so that each sees the names of all
+	making   sync.Mutex // one new account at a time, so that each sees the names and places of all
 	mu       sync.Mutex
 	accounts map[identity.Root]*account
 	damaged  map[identity.Root]damaged

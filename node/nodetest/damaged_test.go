@@ -13,6 +13,28 @@ import (
 	"github.com/peerpost/peerpost/node/nodetest"
 )
 
+// Whoever restores an account whose keys are whole, and which cannot be opened all
+// the same, is told so: nobody can log in to it.
+func TestDamagedBesideTheKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.New(t, 2)
+		defer c.Close()
+		bob := c.Person(1, "bob")
+		c.Stop(1)
+		dir := filepath.Join(c.Node[1].Home(), "accounts", strings.TrimSuffix(bob.Address()[len("bob@"):], ".peerpost.alt"))
+		if err := errors.Join(os.RemoveAll(dir+"/outgoing"), os.WriteFile(dir+"/outgoing", nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		c.Start(1)
+		restore := control.NewAccount{Name: "bob", Password: nodetest.Password, Restore: true, Words: bob.Words()}
+		var e *control.Error
+		_, err := c.Node[1].Running().Control().AddAccount(t.Context(), restore)
+		if !errors.As(err, &e) || e.Code != control.CodeFailure || !strings.Contains(e.Hint, dir) {
+			t.Errorf("restored in its place: %v", err)
+		}
+	})
+}
+
 // A damaged account is no wrong password, and comes back by its words when its
 // remains were moved away, while the node runs.
 func TestDamagedAccount(t *testing.T) {
