@@ -40,12 +40,6 @@ type Stream interface {
 	ReserveMemory(n int) (release func(), err error)
 }
 
-// Direct marks a context in which somebody is waiting: Open dials at once even
-// if the peer could not be reached a moment ago, and not through a relay.
-func Direct(ctx context.Context) context.Context {
-	return network.WithForceDirectDial(ctx, "somebody is waiting")
-}
-
 // standing marks contexts of conversations that last.
 type standing struct{}
 
