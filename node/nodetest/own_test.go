@@ -6,7 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/peerpost/peerpost/identity"
 	"github.com/peerpost/peerpost/node/nodetest"
+	"github.com/peerpost/peerpost/store"
 )
 
 // TestOwnNode writes to oneself, to another account of the same node, and to
@@ -42,6 +44,24 @@ func TestOwnNode(t *testing.T) {
 		alice.WaitState(locked, "delivered")
 		if n := len(bob.Inbox()); n != 4 {
 			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestNobodyToAsk looks for a stranger without a neighbour: that nobody was asked
+// says nothing about the stranger, whose mail or refusal is not given up for it.
+func TestNobodyToAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for nodes := range 2 {
+			c := nodetest.New(t, nodes+1)
+			alice := c.Person(0, "alice")
+			c.Pass(time.Minute)
+			id := alice.Send(identity.Address{Local: "bob", Root: identity.NewSeed().Root()}.String(), "anybody there", "\n")
+			c.Pass(time.Minute)
+			if e := alice.Outbox()[id].LastError; strings.Contains(e, store.ErrNoHolders.Error()) != (nodes == 0) {
+				t.Errorf("with %d neighbours: %q", nodes, e)
+			}
+			c.Close()
 		}
 	})
 }
