@@ -92,11 +92,11 @@ func (c *Courier) keep(ctx context.Context, t *transit) error {
 	return nil
 }
 
-// assure tells once who waits for it that a refusal is on a disk.
+// assure tells once who waits for it that a refusal is on a disk to stay.
 func (c *Courier) assure(t *transit) {
 	c.mu.Lock()
 	safe := t.safe
-	if !t.isParcel && t.state < mailbox.Replicated {
+	if t.state < mailbox.Replicated && !(t.isParcel && t.lasting) {
 		safe = nil
 	} else {
 		t.safe = nil

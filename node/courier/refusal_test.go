@@ -96,6 +96,24 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
+// TestRefusalBeyondTheBound is on the disk like the others, but not to stay.
+func TestRefusalBeyondTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		c, end := w.carry(t, t.TempDir(), true)
+		defer end()
+		safe := refuse(c, refusalsTo+1, func(int) identity.Root { return w.recipient.Root() })
+		pass(time.Minute)
+		if n := safe.Load(); n != refusalsTo {
+			t.Errorf("%d are safe", n)
+		}
+		pass(time.Hour)
+		if all, _ := c.carried(); all != refusalsTo || safe.Load() != refusalsTo+1 {
+			t.Errorf("%d are carried, %d safe", all, safe.Load())
+		}
+	})
+}
+
 // TestRefusalsAreBoundedOnDisk finds more on the disk than is carried.
 func TestRefusalsAreBoundedOnDisk(t *testing.T) {
 	c := &Courier{transits: make(map[MessageID]*transit), refusals: make(map[identity.Root]int)}
