@@ -20,6 +20,8 @@ import (
 const (
 	// maxAccepts is how many accepted messages may wait for the index before Accept waits too.
 	maxAccepts = 512
+	// acceptGather is how long accepted messages wait for others to be indexed with.
+	acceptGather = 10 * time.Millisecond
 	// acceptRetry is how long to wait when they cannot be indexed.
 	acceptRetry = time.Second
 )
@@ -237,6 +239,7 @@ type accepts struct {
 	busy    bool          // a goroutine indexes them
 	moved   chan struct{} // closed when some were indexed
 	retry   chan struct{} // has a value when it should try again at once
+	hurry   chan struct{} // has a value when somebody waits for the index
 }
 
 func (q *accepts) empty() bool {
@@ -304,6 +307,7 @@ func (m *Mailbox) indexAccepts() {
 			return
 		}
 		q.mu.Unlock()
+		m.gather()
 		if m.indexWaiting(context.Background()) {
 			continue
 		}
@@ -319,6 +323,17 @@ func (m *Mailbox) indexAccepts() {
 			q.mu.Unlock()
 			return
 		}
+	}
+}
+
+// gather waits for more accepted messages, so that they share a commit, unless somebody waits for those that are there.
+func (m *Mailbox) gather() {
+	t := time.NewTimer(acceptGather)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-m.accepts.hurry:
+	case <-m.closing:
 	}
 }
 
@@ -373,6 +388,9 @@ func (m *Mailbox) settleAccepts(ctx context.Context) error {
 	q.mu.Lock()
 	waiting := q.waiting[:len(q.waiting):len(q.waiting)]
 	q.mu.Unlock()
+	if len(waiting) > 0 {
+		poke(q.hurry)
+	}
 	for _, a := range waiting {
 		select {
 		case <-a.tried:

@@ -103,7 +103,7 @@ func open(ctx context.Context, cfg Config, o options) (_ *Mailbox, err error) {
 	m := &Mailbox{
 		dir: cfg.Dir, atRest: cfg.Keys.AtRest(), maxMessage: cfg.MaxMessage, clock: cfg.Clock, log: cfg.Log,
 		flags: newFlagSets(), rooms: make(map[int64]*room), byName: make(map[string]*room),
-		chores: newChores(), spooling: make(chan struct{}, 1), accepts: accepts{retry: make(chan struct{}, 1)}, closing: make(chan struct{}),
+		chores: newChores(), spooling: make(chan struct{}, 1), accepts: accepts{retry: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}, closing: make(chan struct{}),
 	}
 	if m.maxMessage == 0 {
 		m.maxMessage = DefaultMaxMessage

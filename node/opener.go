@@ -19,9 +19,9 @@ import (
 	"github.com/peerpost/peerpost/mailbox"
 )
 
-// openers is how many messages are opened at once. Opening is work for the
-// processor, and more at once would only keep others waiting who ask for little.
-func openers() int { return max(2, runtime.GOMAXPROCS(0)) }
+// openers is how many messages are opened at once: enough to share commits, and
+// not so many that others wait long for the processor who ask it for little.
+func openers() int { return 2 * max(2, runtime.GOMAXPROCS(0)) }
 
 // opening is how many bytes of sealed mail are in work at once, but for a message
 // that is larger by itself. Opening takes about three times as much memory.
