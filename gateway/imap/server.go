@@ -21,8 +21,8 @@ import (
 // The defaults of Limits. A mail client takes up to five connections, and one
 // for each folder that it watches; a person has a handful of clients.
 const (
-	MaxSessions   = 512             // sessions in all
-	MaxPerAccount = 64              // sessions of one account
+	MaxSessions   = 1024            // sessions in all
+	MaxPerAccount = 256             // sessions of one account
 	MaxWaiting    = 256             // connections that have not logged in
 	LoginDelay    = 2 * time.Second // before a wrong password is answered
 )
