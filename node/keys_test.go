@@ -1,7 +1,6 @@
 package node
 
 import (
-	"log/slog"
 	"os"
 	"testing"
 	"time"
@@ -14,20 +13,7 @@ import (
 // inbox that others took part in, with nothing unopened in it, and for good.
 func TestDestroyKeys(t *testing.T) {
 	ctx := t.Context()
-	h := home(t.TempDir())
-	_, keys, err := create(ctx, h, identity.NewSeed(), 1, AccountOptions{Name: "bob", Password: "secret", PasswordWork: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := openAccount(h, keys.Root(), nil, 4, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.close()
-	o, _, err := a.unlock(ctx, "secret")
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, o := someAccount(t)
 	past := o.keys.Epochs()[0]
 	secrets, _ := o.keys.SecretsFor(past)
 	inbox := secrets.Inbox()

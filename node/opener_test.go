@@ -21,20 +21,7 @@ import (
 // TestOpenLateAndFuture opens what came after its expiry and what is dated ahead.
 func TestOpenLateAndFuture(t *testing.T) {
 	ctx, now := t.Context(), time.Now()
-	h := home(t.TempDir())
-	_, keys, err := create(ctx, h, identity.NewSeed(), 1, AccountOptions{Name: "bob", Password: "secret", PasswordWork: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := openAccount(h, keys.Root(), nil, 4, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.close()
-	o, _, err := a.unlock(ctx, "secret")
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, o := someAccount(t)
 	sender, err := identity.NewKeyring(identity.NewSeed(), 1, now)
 	if err != nil {
 		t.Fatal(err)
