@@ -23,7 +23,7 @@ test: ## all tests, about two minutes
 LONG := TestUpkeep|TestExpiry|TestOldRecord|TestSleepingStranger|TestOfflineToOffline
 
 race: ## the tests under the race detector, but for the scenarios of many days
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m -skip '$(LONG)' ./...
+	CGO_ENABLED=1 .ci/race $(GO) test -race -timeout 20m -skip '$(LONG)' ./...
 
 soak: ## upkeep with 60 whole nodes over three virtual days, with and without, and a DHT of 200
 	$(GO) test -count 1 -timeout 60m -run TestUpkeep ./node/nodetest -soak
