@@ -40,6 +40,7 @@ type transaction struct {
 	envelope mail.Submission
 	size     int64 // as declared, 0 when not
 	reading  bool  // Data is at work
+	aborted  bool  // it broke off in the middle of a message in chunks, before Reset was told
 	read     bool  // Data has ended
 }
 
@@ -188,6 +189,11 @@ func (s *session) Data(r io.Reader) error {
 		}
 	}
 	if err := b.read(r, params); err != nil {
+		if errors.Is(err, smtp.ErrDataReset) {
+			s.mu.Lock()
+			tx.aborted = true
+			s.mu.Unlock()
+		}
 		answer := s.broken(err)
 		if direct { // else the library reads on to the end
 			b.release()
@@ -252,7 +258,7 @@ func (s *session) Reset() {
 		return
 	}
 	chunks := s.conn.chunked()
-	if !tx.read && (tx.reading || chunks.begun) || chunks.last {
+	if tx.aborted || !tx.read && (tx.reading || chunks.begun) || chunks.last {
 		s.conn.hangUp(sayTakenBack)
 	}
 }
