@@ -60,7 +60,7 @@ func TestRestoreIsOutdone(t *testing.T) {
 		c.Rejoin(1)
 		c.Stop(1)
 		c.Start(1)
-		c.Wait("the outdone node to say so", nodetest.Patience, func() bool {
+		c.Wait("the outdone node to say so", 14*time.Hour, func() bool { // with its next record, if nobody was there for the first
 			return strings.Contains(problem(1), "recovery words")
 		})
 		old := c.Node[1].Running().Control()
